@@ -1,0 +1,131 @@
+// Package statestore is the contract of Umbra's storage. It is small because
+// it is about the needs of shadows, not a general key-value store: versioned
+// records that are replaced by compare-and-set, their history, and a mark that
+// says which versions still have to be announced.
+//
+// Implementations are memstore, pebblestore and redisstore; package storetest
+// holds all of them to this contract.
+//
+// # Rules for every implementation
+//
+//   - Durability: when Commit returns, every write it reports as done survives
+//     whatever the store promises to survive (its package documentation says what).
+//   - Atomicity: a Write is done whole (record, history, outbox mark) or not at all.
+//     Different writes of one Commit are independent of each other.
+//   - Order: a Load that begins after a Commit returned sees it.
+//   - Aliasing: a store keeps no slice that it was given and returns none that it keeps.
+//   - Concurrency: all methods may be called at the same time.
+//   - Deadline: a method returns soon after its context ends. A write whose outcome is
+//     then unknown is reported as an error that is not ErrConflict.
+package statestore
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors that callers may test for with errors.Is.
+var (
+	// ErrConflict is the result of a write whose Expect is not the stored version.
+	ErrConflict = errors.New("statestore: version conflict")
+	// ErrClosed is returned by every method after Close.
+	ErrClosed = errors.New("statestore: closed")
+)
+
+// Defaults of Options.
+const (
+	DefaultHistoryLimit = 100
+	DefaultHistoryAge   = 7 * 24 * time.Hour
+)
+
+// Options are common to all stores. The zero value means the defaults.
+type Options struct {
+	HistoryLimit int              // entries kept per shadow; default 100, negative keeps none
+	HistoryAge   time.Duration    // age at which entries may go; default 7 days
+	Now          func() time.Time // default time.Now
+}
+
+// Key names a shadow. Shadow is "" for the classic one. Thing has no byte below 0x21.
+type Key struct {
+	Thing, Shadow string
+}
+
+// Record is the stored form of one shadow.
+type Record struct {
+	Version  uint64 // of the shadow, at least 1; 0 in an answer of Load means: no record
+	Deleted  bool   // a tombstone: not listed, but loaded
+	Modified int64  // ms since the epoch
+	Expires  int64  // ms since the epoch from which the record counts as absent, history too; 0 is never
+	Body     []byte // opaque
+}
+
+// Entry is one entry of a shadow's history.
+type Entry struct {
+	Version uint64
+	Time    int64  // ms since the epoch
+	Body    []byte // opaque
+}
+
+// Write replaces the record of one shadow.
+type Write struct {
+	Key      Key
+	Expect   uint64  // version that must be stored now; 0: no record (or an expired one)
+	Record   Record  // its Version is above Expect
+	History  []Entry // appended, in rising versions
+	Announce uint64  // lowest version not yet announced: kept as the shadow's outbox mark unless a lower one stands; 0 leaves the mark alone
+}
+
+// Mark says that versions from Version on of a shadow have to be announced
+// (in answers of Unannounced) or that all below Version have been (for Announced).
+type Mark struct {
+	Key     Key
+	Version uint64
+}
+
+// Info describes a shadow in a list.
+type Info struct {
+	Shadow   string
+	Version  uint64
+	Modified int64 // ms since the epoch
+}
+
+// Store keeps shadows.
+type Store interface {
+	// Load returns the records of keys, in their order; Version 0 where there is none.
+	Load(ctx context.Context, keys []Key) ([]Record, error)
+
+	// Commit does the writes, each by itself. errs is nil when all are done, else it has one
+	// error for each write (nil, ErrConflict, or why its outcome is failure or unknown).
+	// A batch has at most one write per key.
+	Commit(ctx context.Context, writes []Write) (errs []error)
+
+	// Announced moves outbox marks forward: everything below Mark.Version was announced.
+	// A mark whose shadow has no version at or above it is removed. It need not be durable at
+	// once: after a crash a version may be announced again.
+	Announced(ctx context.Context, marks []Mark) error
+
+	// Unannounced calls fn for every outbox mark of this node, until fn fails.
+	Unannounced(ctx context.Context, fn func(Mark) error) error
+
+	// Things returns up to limit names of things with at least one shadow that is not deleted, in
+	// byte order, that begin with prefix and come after the name after ("" is the start).
+	Things(ctx context.Context, prefix, after string, limit int) ([]string, error)
+
+	// Shadows returns up to limit shadows of a thing that are not deleted, in byte order of
+	// their names (the classic one, "", is first), that come after the name after.
+	// first is true for the start of the list (so that "" itself is in it).
+	Shadows(ctx context.Context, thing, after string, first bool, limit int) ([]Info, error)
+
+	// History returns up to limit entries of a shadow with versions above after, rising.
+	History(ctx context.Context, key Key, after uint64, limit int) ([]Entry, error)
+
+	// Sweep removes what has expired. It is called now and then, and may be a no-op.
+	Sweep(ctx context.Context) error
+
+	// Ping reports whether the store can answer now.
+	Ping(ctx context.Context) error
+
+	// Close releases the store. Commits that were acknowledged stay.
+	Close() error
+}
