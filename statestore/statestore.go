@@ -123,6 +123,10 @@ type Store interface {
 	// Sweep removes what has expired. It is called now and then, and may be a no-op.
 	Sweep(ctx context.Context) error
 
+	// Shared reports whether other processes may write to the same store, so that a document
+	// kept in memory may be out of date.
+	Shared() bool
+
 	// Ping reports whether the store can answer now.
 	Ping(ctx context.Context) error
 
