@@ -1,0 +1,5 @@
+//go:build race
+
+package umbradtest
+
+const race = true
