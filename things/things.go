@@ -1,0 +1,137 @@
+package things
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/umbra-iot/umbra/shadow"
+	"github.com/umbra-iot/umbra/statestore"
+)
+
+// Defaults of Options.
+const (
+	DefaultCacheBytes    = 64 << 20
+	DefaultCommitTimeout = 5 * time.Second
+	DefaultTombstoneAge  = 48 * time.Hour
+)
+
+// Options of a Service. Store and Publisher are required.
+type Options struct {
+	Store         statestore.Store
+	Publisher     Publisher
+	Limits        shadow.Limits
+	Quota         Quota
+	Log           *slog.Logger     // default: discards
+	Now           func() time.Time // default time.Now
+	CacheBytes    int64            // memory for cached documents; default 64 MiB
+	CommitTimeout time.Duration    // of one commit or load; default 5 s
+	TombstoneAge  time.Duration    // how long a deleted shadow keeps its version; default 48 h
+	Workers       int              // batches under way at once; default 2 for each CPU
+}
+
+func (o *Options) setDefaults() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = DefaultCacheBytes
+	}
+	if o.CommitTimeout == 0 {
+		o.CommitTimeout = DefaultCommitTimeout
+	}
+	if o.TombstoneAge == 0 {
+		o.TombstoneAge = DefaultTombstoneAge
+	}
+	if o.Workers == 0 {
+		o.Workers = 2 * runtime.GOMAXPROCS(0)
+	}
+}
+
+// Service answers requests. It is made by New and used after Start.
+type Service struct {
+	store         statestore.Store
+	pub           Publisher
+	limits        shadow.Limits
+	log           *slog.Logger
+	clock         func() time.Time
+	commitTimeout time.Duration
+	tombstoneAge  time.Duration
+	maxWorkers    int
+	quota         *quota
+	stats         counters
+
+	mu      sync.Mutex // guards what follows, and queued, busy, waiting of every lane
+	lanes   map[shadow.ID]*lane
+	ready   []*lane // lanes with calls that no worker has taken
+	workers int
+	closed  bool
+	cache   cache
+	wg      sync.WaitGroup // workers
+}
+
+// New returns a service.
+func New(o Options) *Service {
+	o.setDefaults()
+	return &Service{
+		store:         o.Store,
+		pub:           o.Publisher,
+		limits:        o.Limits.WithDefaults(),
+		log:           o.Log,
+		clock:         o.Now,
+		commitTimeout: o.CommitTimeout,
+		tombstoneAge:  o.TombstoneAge,
+		maxWorkers:    o.Workers,
+		quota:         newQuota(o.Quota),
+		lanes:         map[shadow.ID]*lane{},
+		cache:         newCache(o.CacheBytes),
+	}
+}
+
+// Close refuses new requests with code 500 and waits for those under way,
+// until ctx ends. It does not close the store.
+func (s *Service) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	idle := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("things: requests still under way: %w", context.Cause(ctx))
+	}
+}
+
+// Ready reports whether the store answers.
+func (s *Service) Ready(ctx context.Context) error { return s.store.Ping(ctx) }
+
+// Sweep removes expired tombstones and history from the store. It is called now and then.
+func (s *Service) Sweep(ctx context.Context) error { return s.store.Sweep(ctx) }
+
+// now is the time in ms since the epoch.
+func (s *Service) now() int64 { return s.clock().UnixMilli() }
+
+// commitContext bounds one call of the store.
+func (s *Service) commitContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), s.commitTimeout)
+}
+
+// asRefusal turns an error of package shadow into a refusal.
+func asRefusal(err error) *shadow.Error {
+	if refusal, ok := errors.AsType[*shadow.Error](err); ok {
+		return refusal
+	}
+	return internalFailure("")
+}
