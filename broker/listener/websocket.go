@@ -1,0 +1,58 @@
+package listener
+
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"github.com/coder/websocket"
+)
+
+// WebSocketOptions of a handler made by [Listener.WebSocket].
+type WebSocketOptions struct {
+	// Origins are the hosts besides the request's own from which browsers may
+	// connect, as patterns of path.Match; "*" allows every one.
+	Origins []string
+}
+
+// WebSocket returns a handler that serves MQTT over WebSocket [MQTT-6.0.0-1 to
+// MQTT-6.0.0-4]: binary frames whose borders mean nothing, subprotocol "mqtt",
+// or "mqttv3.1" for clients of MQTT 3.1. The handler returns when the
+// connection has ended.
+func (l *Listener) WebSocket(o WebSocketOptions) http.Handler {
+	accept := &websocket.AcceptOptions{
+		Subprotocols:    []string{"mqtt", "mqttv3.1"},
+		OriginPatterns:  o.Origins,
+		CompressionMode: websocket.CompressionDisabled,
+	}
+	for _, origin := range o.Origins {
+		if origin == "*" {
+			accept.InsecureSkipVerify = true
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, accept)
+		if err != nil { // Accept has answered the client
+			l.log.Debug("websocket refused", "error", err, "remote", r.RemoteAddr)
+			return
+		}
+		c := &webConn{Conn: websocket.NetConn(context.Background(), ws, websocket.MessageBinary), ws: ws}
+		if ws.Subprotocol() == "" { // [MQTT-6.0.0-3]
+			_ = ws.Close(websocket.StatusPolicyViolation, "subprotocol mqtt is required")
+			return
+		}
+		if l.begin(c) {
+			l.serve(c)
+		}
+	})
+}
+
+// webConn is a WebSocket as a net.Conn whose Close does not wait for the other
+// side to agree.
+type webConn struct {
+	net.Conn
+	ws *websocket.Conn
+}
+
+// Close cuts the connection. What was written before has left already.
+func (c *webConn) Close() error { return c.ws.CloseNow() }
