@@ -1,0 +1,172 @@
+// Package config turns the command line, the environment and a YAML file into
+// the validated settings of umbrad.
+//
+// Every setting has one name. It is the flag --NAME, the environment variable
+// UMBRA_NAME (capitals, _ for -) and the key NAME of the file. A flag wins over
+// the environment, the environment over the file, and the file over the
+// default. Nothing is ignored: an unknown key, a key that is given twice and a
+// value that cannot be used are errors, and all of them are reported at once.
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/shadow"
+	"github.com/umbra-iot/umbra/things"
+)
+
+// Off is the address of a listener that is not wanted.
+const Off = "off"
+
+// Config is what umbrad needs to know. The settings table says what each field means.
+type Config struct {
+	MQTT           string // address, or Off
+	HTTP           string // address, or Off
+	AllowAnonymous bool
+
+	Data          string
+	Store         string // never empty after Load
+	StoreWait     time.Duration
+	History       History
+	CacheBytes    int64
+	CommitTimeout time.Duration
+	TombstoneAge  time.Duration
+	Redis         Redis
+
+	Profile        string
+	Shadow         shadow.Limits
+	Broker         broker.Limits
+	Quota          things.Quota
+	RequestTimeout time.Duration
+
+	LogLevel  slog.Level
+	LogFormat string
+}
+
+// History says how much of the past a shadow keeps.
+type History struct {
+	Versions int
+	Age      time.Duration
+}
+
+// Redis holds the settings of a Redis store that are not in its URL.
+type Redis struct {
+	Node          string
+	AllowEviction bool
+}
+
+// Command is a parsed command line.
+type Command struct {
+	Config
+
+	Check   bool // validate and exit
+	Version bool // print the version and exit
+}
+
+// Load reads the settings from args (without the program name), the environment and the file that
+// one of them names. The error joins everything that is wrong; it is [flag.ErrHelp] when help is wanted.
+func Load(args []string, lookupEnv func(string) (string, bool)) (*Command, error) {
+	cmd := &Command{}
+	table := cmd.settings()
+	flags, file, err := parseFlags(cmd, table, args)
+	if err != nil {
+		return nil, err
+	}
+	if cmd.Version {
+		return cmd, nil
+	}
+	if file == "" {
+		file, _ = lookupEnv("UMBRA_CONFIG")
+	}
+	inFile := map[string]given{}
+	var errs []error
+	if file != "" {
+		inFile, err = readFile(file, table)
+		errs = append(errs, err)
+	}
+	for _, s := range table {
+		g, ok := choose(s.Name, flags, lookupEnv, inFile)
+		if !ok {
+			g = given{origin: "default", value: s.defaultOf(cmd.Profile)}
+		}
+		if err := s.value.Set(g.value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", g.origin, err))
+		}
+	}
+	cmd.complete()
+	if err := errors.Join(append(errs, cmd.validate())...); err != nil {
+		return nil, err
+	}
+	return cmd, nil
+}
+
+// given is a value that somebody chose, and where.
+type given struct {
+	origin string // "--mqtt", "UMBRA_MQTT" or "umbrad.yaml:3: mqtt"
+	value  string
+}
+
+func choose(name string, flags map[string]given, lookupEnv func(string) (string, bool), file map[string]given) (given, bool) {
+	if g, ok := flags[name]; ok {
+		return g, true
+	}
+	if v, ok := lookupEnv(envName(name)); ok {
+		return given{envName(name), v}, true
+	}
+	g, ok := file[name]
+	return g, ok
+}
+
+func envName(name string) string {
+	return "UMBRA_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+func parseFlags(cmd *Command, table []Setting, args []string) (flags map[string]given, file string, err error) {
+	fs := flag.NewFlagSet("umbrad", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&file, "config", "", "")
+	fs.BoolVar(&cmd.Check, "check", false, "")
+	fs.BoolVar(&cmd.Version, "version", false, "")
+	flags = map[string]given{}
+	for _, s := range table {
+		note := func(v string) error {
+			flags[s.Name] = given{"--" + s.Name, v}
+			return nil
+		}
+		if s.isBool() {
+			fs.BoolFunc(s.Name, "", note)
+		} else {
+			fs.Func(s.Name, "", note)
+		}
+	}
+	if err := fs.Parse(args); err != nil {
+		return nil, "", err
+	}
+	if fs.NArg() > 0 {
+		return nil, "", fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	return flags, file, nil
+}
+
+// complete fills in what follows from other settings.
+func (c *Config) complete() {
+	for _, addr := range []*string{&c.MQTT, &c.HTTP} {
+		if *addr == "" {
+			*addr = Off
+		}
+	}
+	if c.Store == "" && c.Data != "" {
+		c.Store = "pebble:" + c.Data
+		if !filepath.IsAbs(c.Data) && !strings.HasPrefix(c.Data, ".") {
+			c.Store = "pebble:./" + c.Data
+		}
+	}
+}

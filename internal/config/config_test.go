@@ -1,0 +1,295 @@
+package config_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/umbra-iot/umbra/internal/config"
+)
+
+func load(env map[string]string, args ...string) (*config.Command, error) {
+	return config.Load(args, func(name string) (string, bool) {
+		v, ok := env[name]
+		return v, ok
+	})
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	c, err := load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.MQTT != "127.0.0.1:1883" || c.HTTP != "127.0.0.1:8080" || c.Store != "pebble:./umbra-data" {
+		t.Errorf("Load() = mqtt %s, http %s, store %s", c.MQTT, c.HTTP, c.Store)
+	}
+	if c.Shadow.DocumentBytes != 8192 || c.Shadow.PayloadBytes != 128<<10 || c.CacheBytes != 64<<20 {
+		t.Errorf("Load() = %+v, want the documented limits", c.Config)
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "umbrad.yaml")
+	if err := os.WriteFile(file, []byte("document-depth: 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"UMBRA_DOCUMENT_DEPTH": "4"}
+	for _, tt := range []struct {
+		env  map[string]string
+		args []string
+		want int
+	}{
+		{nil, nil, 8},
+		{nil, []string{"--config", file}, 3},
+		{map[string]string{"UMBRA_CONFIG": file}, nil, 3},
+		{env, []string{"--config", file}, 4},
+		{env, []string{"--config", file, "--document-depth", "5"}, 5},
+		{env, []string{"--document-depth=5", "--document-depth=6"}, 6},
+	} {
+		c, err := load(tt.env, tt.args...)
+		if err != nil {
+			t.Errorf("Load(%q, %v): %v", tt.args, tt.env, err)
+		} else if c.Shadow.Depth != tt.want {
+			t.Errorf("Load(%q, %v): document-depth = %d, want %d", tt.args, tt.env, c.Shadow.Depth, tt.want)
+		}
+	}
+}
+
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	c, err := load(map[string]string{"UMBRA_RECEIVE_MAXIMUM": "7"}, "--limits", "aws")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Quota.InFlight != 10 {
+		t.Errorf("in-flight = %d, want 10 of the profile", c.Quota.InFlight)
+	}
+	if c.Broker.ReceiveMaximum != 7 {
+		t.Errorf("receive-maximum = %d, want 7: what is set wins over the profile", c.Broker.ReceiveMaximum)
+	}
+}
+
+func TestGoodFiles(t *testing.T) {
+	t.Parallel()
+	for _, file := range glob(t, "testdata/good/*.yaml") {
+		if _, err := load(nil, "--config", file, "--check"); err != nil {
+			t.Errorf("Load(%s): %v", file, err)
+		}
+	}
+}
+
+// Each bad file has its errors, one a line, in a comment at its end.
+func TestBadFiles(t *testing.T) {
+	t.Parallel()
+	for _, file := range glob(t, "testdata/bad/*.yaml") {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, comment, _ := strings.Cut(string(data), "# errors:\n")
+		want := strings.ReplaceAll(strings.TrimSpace(strings.TrimPrefix(comment, "# ")), "\n# ", "\n")
+		_, err = load(nil, "--config", file)
+		got := strings.ReplaceAll(fmt.Sprint(err), "testdata/bad/", "")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("Load(%s): error (-want +got)\n%s", file, diff)
+		}
+	}
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files match %s (%v)", pattern, err)
+	}
+	return files
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args []string
+		want []string // parts of the error
+	}{
+		{[]string{"--no-such"}, []string{"no-such"}},
+		{[]string{"extra"}, []string{`unexpected argument "extra"`}},
+		{[]string{"--config", "testdata/absent.yaml"}, []string{"testdata/absent.yaml", "no such file"}},
+		{[]string{"--mqtt", "1883"}, []string{`mqtt: "1883" is not an address`}},
+		{[]string{"--mqtt", "127.0.0.1:99999"}, []string{"no port from 0 to 65535"}},
+		{[]string{"--mqtt", ":1883"}, []string{"not a loopback address", "allow-anonymous"}},
+		{[]string{"--http", "0.0.0.0:8080"}, []string{"http:", "not a loopback address"}},
+		{[]string{"--http", "[::]:8080"}, []string{"not a loopback address"}},
+		{[]string{"--http", "example.com:8080"}, []string{"not a loopback address"}},
+		{[]string{"--mqtt", "off", "--http", ""}, []string{"nothing to serve"}},
+		{[]string{"--store", "mysql://x"}, []string{"store: not one of"}},
+		{[]string{"--store", "memory:x"}, []string{"memory: takes nothing"}},
+		{[]string{"--store", "pebble:"}, []string{"needs a directory"}},
+		{[]string{"--store", "redis:///0"}, []string{"not a Redis URL"}},
+		{[]string{"--document-bytes", "0"}, []string{"--document-bytes", "not a size"}},
+		{[]string{"--document-bytes", "9999999999GiB"}, []string{"not a size"}},
+		{[]string{"--commit-timeout", "0s"}, []string{"too short"}},
+		{[]string{"--request-bytes", "1MiB"}, []string{"above payload-bytes"}},
+		{[]string{"--allow-anonymous=maybe"}, []string{"neither true nor false"}},
+		{[]string{"--log-level", "loud", "--limits", "none"}, []string{"--log-level", "--limits"}},
+	} {
+		_, err := load(nil, tt.args...)
+		for _, part := range tt.want {
+			if err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("Load(%q): error = %v, want one with %q", tt.args, err, part)
+			}
+		}
+	}
+	if _, err := load(nil, "--help"); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("Load(--help): error = %v, want flag.ErrHelp", err)
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	t.Parallel()
+	for _, addr := range []string{"127.0.0.1:0", "127.9.9.9:0", "[::1]:1883", "localhost:1883", "off", ""} {
+		if _, err := load(nil, "--mqtt", addr); err != nil {
+			t.Errorf("Load(--mqtt %q): %v", addr, err)
+		}
+	}
+	for _, addr := range []string{":1883", "0.0.0.0:1883", "192.0.2.1:1883"} {
+		c, err := load(nil, "--mqtt", addr, "--allow-anonymous")
+		if err != nil {
+			t.Errorf("Load(--mqtt %q --allow-anonymous): %v", addr, err)
+		} else if !c.Public() {
+			t.Errorf("Load(--mqtt %q).Public() = false", addr)
+		}
+	}
+}
+
+func TestSecretsAreNotShown(t *testing.T) {
+	t.Parallel()
+	const secret = "s3cr3t"
+	c, err := load(nil, "--store", "redis://app:"+secret+"@127.0.0.1:6379/0?master_password="+secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.StoreName(); strings.Contains(got, secret) || !strings.Contains(got, "127.0.0.1:6379/0") {
+		t.Errorf("StoreName() = %s", got)
+	}
+	if _, err := load(nil, "--store", "redis://app:"+secret+"@[::1/0"); err == nil || strings.Contains(err.Error(), secret) {
+		t.Errorf("Load with a bad URL: error = %v", err)
+	}
+}
+
+// TestEveryFieldIsASetting sets each setting to a value that is not its default
+// and looks which field of Config changes: exactly one, and none is left over.
+func TestEveryFieldIsASetting(t *testing.T) {
+	t.Parallel()
+	base, err := load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := leaves(reflect.ValueOf(base.Config), "")
+	for _, s := range config.Settings() {
+		changed := ""
+		for _, sample := range []string{"off", "/tmp/d", "true", "7ns", "7", "memory:", "aws", "json", "debug"} {
+			c, err := load(nil, "--request-bytes=1", "--"+s.Name+"="+sample)
+			if err != nil || sample == s.Default {
+				continue
+			}
+			changed = ""
+			for name, value := range leaves(reflect.ValueOf(c.Config), "") {
+				derived := s.Name == "data" && name == "Store" || s.Name == "limits" && name != "Profile" ||
+					name == "Shadow.PayloadBytes" && s.Name != "request-bytes"
+				if value != fields[name] && fields[name] != "" && !derived {
+					changed += name
+				}
+			}
+			break
+		}
+		if _, ok := fields[changed]; !ok {
+			t.Errorf("setting %s changes %q, want one field that no other setting changes", s.Name, changed)
+		}
+		delete(fields, changed)
+	}
+	for name := range fields {
+		t.Errorf("field %s of Config has no setting", name)
+	}
+}
+
+func leaves(v reflect.Value, prefix string) map[string]string {
+	all := map[string]string{}
+	for i := range v.NumField() {
+		name := prefix + v.Type().Field(i).Name
+		if f := v.Field(i); f.Kind() == reflect.Struct {
+			for k, leaf := range leaves(f, name+".") {
+				all[k] = leaf
+			}
+		} else {
+			all[name] = fmt.Sprintf("%#v", f.Interface())
+		}
+	}
+	return all
+}
+
+// TestDocumentation keeps the tables of docs/configuration.md equal to the settings.
+// UPDATE=1 go test writes them.
+func TestDocumentation(t *testing.T) {
+	t.Parallel()
+	const file, begin, end = "../../docs/configuration.md", "<!-- settings -->\n", "<!-- end of settings -->\n"
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(data), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no lines %q and %q", file, begin, end)
+	}
+	want := head + begin + tables() + end + tail
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if diff := cmp.Diff(want, string(data)); diff != "" {
+		t.Errorf("%s is not up to date, UPDATE=1 go test ./internal/config writes it (-want +got)\n%s", file, diff)
+	}
+}
+
+func tables() string {
+	var b strings.Builder
+	group := ""
+	for _, s := range config.Settings() {
+		if s.Group != group {
+			group = s.Group
+			fmt.Fprintf(&b, "\n### %s\n\n| setting | default | meaning |\n| --- | --- | --- |\n", group)
+		}
+		def := ""
+		if s.Default != "" {
+			def = "`" + s.Default + "`"
+		}
+		if s.AWS != "" {
+			def += " (aws: `" + s.AWS + "`)"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Name, def, s.Help)
+	}
+	return b.String() + "\n"
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if err := config.Usage(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range config.Settings() {
+		if !strings.Contains(out.String(), "  --"+s.Name+" ") {
+			t.Errorf("Usage does not tell of --%s", s.Name)
+		}
+	}
+}

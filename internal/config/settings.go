@@ -1,0 +1,228 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// Setting describes one setting.
+type Setting struct {
+	Name    string
+	Group   string
+	Help    string
+	Default string
+	AWS     string // default of the profile "aws" where it differs
+
+	value flag.Value
+}
+
+func (s Setting) isBool() bool {
+	_, ok := s.value.(boolean)
+	return ok
+}
+
+func (s Setting) defaultOf(profile string) string {
+	if profile == "aws" && s.AWS != "" {
+		return s.AWS
+	}
+	return s.Default
+}
+
+// Settings returns all settings in the order of the documentation.
+func Settings() []Setting { return new(Config).settings() }
+
+// settings is the table of all settings: what it does not list cannot be set. The profile comes
+// before the limits, whose defaults depend on it.
+func (c *Config) settings() []Setting {
+	var table []Setting
+	table = append(table, c.listenerSettings()...)
+	table = append(table, c.storeSettings()...)
+	table = append(table, c.shadowSettings()...)
+	table = append(table, c.brokerSettings()...)
+	return append(table, c.logSettings()...)
+}
+
+func (c *Config) listenerSettings() []Setting {
+	const group = "Listeners"
+	return []Setting{
+		{
+			Name: "mqtt", Group: group, Default: "127.0.0.1:1883", value: text{&c.MQTT},
+			Help: "address of the MQTT listener, `off` for none; port 0 lets the system choose",
+		},
+		{
+			Name: "http", Group: group, Default: "127.0.0.1:8080", value: text{&c.HTTP},
+			Help: "address of the HTTP listener (REST, MQTT over WebSocket at `/mqtt`, `/metrics`), `off` for none",
+		},
+		{
+			Name: "allow-anonymous", Group: group, Default: "false", value: boolean{&c.AllowAnonymous},
+			Help: "serve addresses that are not loopback although anybody who reaches them may do everything",
+		},
+	}
+}
+
+func (c *Config) storeSettings() []Setting {
+	const group = "Store"
+	return []Setting{
+		{
+			Name: "data", Group: group, Default: "./umbra-data", value: text{&c.Data},
+			Help: "directory of the data",
+		},
+		{
+			Name: "store", Group: group, value: text{&c.Store},
+			Help: "where shadows are kept: `pebble:DIR`, `redis://…`, `rediss://…` or `memory:`; empty means Pebble in the data directory",
+		},
+		{
+			Name: "store-wait", Group: group, Default: "0s", value: duration{&c.StoreWait, 0},
+			Help: "how long to wait at start for a store that does not answer; 0s fails at once",
+		},
+		{
+			Name: "redis-node", Group: group, value: text{&c.Redis.Node},
+			Help: "name of this node among those that share a Redis; it must stay the same over restarts and be unique; empty means the host name",
+		},
+		{
+			Name: "redis-allow-eviction", Group: group, Default: "false", value: boolean{&c.Redis.AllowEviction},
+			Help: "start although Redis may evict keys (`maxmemory-policy` is not `noeviction`), which loses shadows",
+		},
+		{
+			Name: "history-versions", Group: group, Default: "100", value: integer[int]{&c.History.Versions, 0, 1_000_000},
+			Help: "versions of each shadow that are kept as history; 0 keeps none",
+		},
+		{
+			Name: "history-age", Group: group, Default: "168h", value: duration{&c.History.Age, 1},
+			Help: "age at which history may be forgotten",
+		},
+		{
+			Name: "cache-bytes", Group: group, Default: "64MiB", value: size[int64]{&c.CacheBytes, 1, 1 << 50},
+			Help: "memory for documents that were used lately",
+		},
+		{
+			Name: "commit-timeout", Group: group, Default: "5s", value: duration{&c.CommitTimeout, 1},
+			Help: "how long a request waits for the store before it is refused with 500",
+		},
+		{
+			Name: "tombstone-age", Group: group, Default: "48h", value: duration{&c.TombstoneAge, 1},
+			Help: "how long a deleted shadow keeps its version number",
+		},
+	}
+}
+
+func (c *Config) shadowSettings() []Setting {
+	const group = "Shadow limits"
+	return []Setting{
+		{
+			Name: "limits", Group: group, Default: "default", value: choice{&c.Profile, []string{"default", "aws"}},
+			Help: "profile that the defaults of the other limits come from: `default`, or `aws` for what AWS IoT Core allows",
+		},
+		{
+			Name: "document-bytes", Group: group, Default: "8KiB", value: size[int]{&c.Shadow.DocumentBytes, 1, 1 << 26},
+			Help: "desired and reported of one shadow, as compact JSON",
+		},
+		{
+			Name: "document-depth", Group: group, Default: "8", value: integer[int]{&c.Shadow.Depth, 1, 1000},
+			Help: "levels of objects and arrays below desired or reported",
+		},
+		{
+			Name: "token-bytes", Group: group, Default: "64", value: size[int]{&c.Shadow.TokenBytes, 1, 1 << 16},
+			Help: "a client token",
+		},
+		{
+			Name: "request-bytes", Group: group, Default: "128KiB", value: size[int]{&c.Shadow.PayloadBytes, 1, 1 << 27},
+			Help: "the payload of a shadow request",
+		},
+		{
+			Name: "in-flight", Group: group, Default: "0", AWS: "10", value: integer[int]{&c.Quota.InFlight, 0, 1_000_000},
+			Help: "unanswered requests of one client for one thing, refused with 429 above it; 0 is no limit, as back-pressure serves better",
+		},
+		{
+			Name: "request-rate", Group: group, Default: "0", AWS: "20", value: integer[int]{&c.Quota.Rate, 0, 1_000_000},
+			Help: "requests per second for one thing, refused with 429 above it; 0 is no limit",
+		},
+		{
+			Name: "request-timeout", Group: group, Default: "10s", value: duration{&c.RequestTimeout, 1},
+			Help: "how long an HTTP request may take, event streams aside",
+		},
+	}
+}
+
+func (c *Config) brokerSettings() []Setting {
+	const group = "MQTT limits"
+	return []Setting{
+		{
+			Name: "payload-bytes", Group: group, Default: "128KiB", value: size[int]{&c.Broker.PayloadBytes, 1, 1 << 27},
+			Help: "the payload of an MQTT message",
+		},
+		{
+			Name: "receive-maximum", Group: group, Default: "1024", AWS: "100", value: integer[uint16]{&c.Broker.ReceiveMaximum, 1, 65535},
+			Help: "messages with QoS 1 or 2 that a client may have unacknowledged; it has to wait above that",
+		},
+		{
+			Name: "topic-alias-maximum", Group: group, Default: "8", value: integer[uint16]{&c.Broker.TopicAliasMaximum, 1, 65535},
+			Help: "topic aliases of one connection",
+		},
+		{
+			Name: "client-id-bytes", Group: group, Default: "128", value: size[int]{&c.Broker.ClientIDBytes, 1, 65535},
+			Help: "a client id",
+		},
+		{
+			Name: "session-expiry", Group: group, Default: "168h", AWS: "1h", value: duration{&c.Broker.SessionExpiry, 1},
+			Help: "how long an MQTT 3.1.1 session outlives its connection, and the most that an MQTT 5 client gets",
+		},
+		{
+			Name: "connect-timeout", Group: group, Default: "10s", value: duration{&c.Broker.ConnectTimeout, 1},
+			Help: "from a new connection to its CONNECT",
+		},
+		{
+			Name: "write-timeout", Group: group, Default: "20s", value: duration{&c.Broker.WriteTimeout, 1},
+			Help: "a client whose socket takes nothing for so long is disconnected",
+		},
+	}
+}
+
+func (c *Config) logSettings() []Setting {
+	const group = "Log"
+	return []Setting{
+		{
+			Name: "log-level", Group: group, Default: "info", value: level{&c.LogLevel},
+			Help: "least important level that is logged: `debug`, `info`, `warn` or `error`",
+		},
+		{
+			Name: "log-format", Group: group, Default: "text", value: choice{&c.LogFormat, []string{"text", "json"}},
+			Help: "`text` or `json`",
+		},
+	}
+}
+
+const usageHead = `Usage: umbrad [flags]
+
+umbrad serves device shadows over MQTT and HTTP. It prints one line to its standard
+output when it is ready, and logs to its standard error.
+
+  --config FILE   read settings from a YAML file
+  --check         check the settings and exit
+  --version       print the version and exit
+  --help          print this text and exit
+
+Every setting is also an environment variable (--store-wait is UMBRA_STORE_WAIT) and a
+key of the file (store-wait). A flag wins over the environment, that over the file.
+`
+
+// Usage writes the help text of umbrad.
+func Usage(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprint(tw, usageHead)
+	group := ""
+	for _, s := range Settings() {
+		if s.Group != group {
+			group = s.Group
+			fmt.Fprintf(tw, "\n%s:\n", group)
+		}
+		def := s.Default
+		if def == "" {
+			def = "-"
+		}
+		fmt.Fprintf(tw, "  --%s\t%s\t%s\n", s.Name, def, s.Help)
+	}
+	return tw.Flush()
+}

@@ -1,0 +1,130 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The types below are the kinds of values that a setting can have. Each holds a
+// pointer to a field of Config and sets it from text ([flag.Value]).
+
+type text struct{ p *string }
+
+func (v text) String() string { return *v.p }
+
+func (v text) Set(s string) error {
+	*v.p = s
+	return nil
+}
+
+type boolean struct{ p *bool }
+
+func (v boolean) String() string { return strconv.FormatBool(*v.p) }
+
+func (v boolean) Set(s string) error {
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return fmt.Errorf("%q is neither true nor false", s)
+	}
+	*v.p = b
+	return nil
+}
+
+type choice struct {
+	p   *string
+	all []string
+}
+
+func (v choice) String() string { return *v.p }
+
+func (v choice) Set(s string) error {
+	if !slices.Contains(v.all, s) {
+		return fmt.Errorf("%q is not one of %s", s, strings.Join(v.all, ", "))
+	}
+	*v.p = s
+	return nil
+}
+
+type level struct{ p *slog.Level }
+
+func (v level) String() string { return v.p.String() }
+
+func (v level) Set(s string) error {
+	if err := v.p.UnmarshalText([]byte(s)); err != nil {
+		return fmt.Errorf("%q is not one of debug, info, warn, error", s)
+	}
+	return nil
+}
+
+type duration struct {
+	p     *time.Duration
+	least time.Duration
+}
+
+func (v duration) String() string { return v.p.String() }
+
+func (v duration) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 500ms, 10s or 48h", s)
+	}
+	if d < v.least {
+		return fmt.Errorf("%q is too short", s)
+	}
+	*v.p = d
+	return nil
+}
+
+type integer[T int | uint16] struct {
+	p           *T
+	least, most T
+}
+
+func (v integer[T]) String() string { return strconv.FormatInt(int64(*v.p), 10) }
+
+func (v integer[T]) Set(s string) error {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < int64(v.least) || n > int64(v.most) {
+		return fmt.Errorf("%q is not a whole number from %d to %d", s, v.least, v.most)
+	}
+	*v.p = T(n)
+	return nil
+}
+
+// size is a number of bytes: 8192 or 8KiB.
+type size[T int | int64] struct {
+	p           *T
+	least, most T
+}
+
+func (v size[T]) String() string { return strconv.FormatInt(int64(*v.p), 10) }
+
+func (v size[T]) Set(s string) error {
+	n, err := parseSize(s)
+	if err != nil || n < int64(v.least) || n > int64(v.most) {
+		return fmt.Errorf("%q is not a size from %d to %d bytes such as 8192, 8KiB or 1MiB", s, v.least, v.most)
+	}
+	*v.p = T(n)
+	return nil
+}
+
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "KMGiB")
+	shift, ok := map[string]uint{"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[s[len(digits):]]
+	if !ok {
+		return 0, errors.New("unknown unit")
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	if n < 0 || n > 1<<50>>shift {
+		return 0, errors.New("out of range")
+	}
+	return n << shift, nil
+}
