@@ -1,0 +1,105 @@
+package metrics
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/things"
+)
+
+// series describes one metric whose value is read when it is asked for.
+type series struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+func counter(name, help string, labels ...string) series {
+	return series{prometheus.NewDesc(name, help, labels, nil), prometheus.CounterValue}
+}
+
+func gauge(name, help string, labels ...string) series {
+	return series{prometheus.NewDesc(name, help, labels, nil), prometheus.GaugeValue}
+}
+
+// send sends the value of s with the label values.
+func (s series) send(ch chan<- prometheus.Metric, value float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(s.desc, s.kind, value, labels...)
+}
+
+// collector turns a snapshot into metrics. Each of its metrics is always sent.
+type collector func(ch chan<- prometheus.Metric)
+
+// Describe implements [prometheus.Collector].
+func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements [prometheus.Collector].
+func (c collector) Collect(ch chan<- prometheus.Metric) { c(ch) }
+
+// Broker exports the statistics of the MQTT server.
+func (m *Metrics) Broker(stats func() broker.Stats) {
+	var (
+		connections   = gauge("umbra_mqtt_connections", "Open connections.")
+		connects      = counter("umbra_mqtt_connections_total", "CONNECTs by result.", "result")
+		sessions      = gauge("umbra_mqtt_sessions", "Sessions, connected or not.")
+		subscriptions = gauge("umbra_mqtt_subscriptions", "Subscriptions of all sessions.")
+		retained      = gauge("umbra_mqtt_retained_messages", "Retained messages.")
+		retainedBytes = gauge("umbra_mqtt_retained_bytes", "Bytes of retained messages.")
+		messages      = counter("umbra_mqtt_messages_total", "Messages by direction.", "dir")
+		bytes         = counter("umbra_mqtt_bytes_total", "Bytes by direction.", "dir")
+		dropped       = counter("umbra_mqtt_messages_dropped_total", "Messages that did not reach a subscriber, by reason.", "reason")
+		requests      = counter("umbra_mqtt_requests_total", "Shadow requests that came by MQTT.")
+		refused       = counter("umbra_mqtt_publishes_refused_total", "Messages to topics that are not open to clients.")
+		panics        = counter("umbra_mqtt_panics_total", "Connections that a defect of the server ended.")
+	)
+	m.registry.MustRegister(collector(func(ch chan<- prometheus.Metric) {
+		s := stats()
+		connections.send(ch, float64(s.Connections))
+		connects.send(ch, float64(s.Connected), "accepted")
+		connects.send(ch, float64(s.ConnectsRefused), "refused")
+		sessions.send(ch, float64(s.Sessions))
+		subscriptions.send(ch, float64(s.Subscriptions))
+		retained.send(ch, float64(s.Retained))
+		retainedBytes.send(ch, float64(s.RetainedBytes))
+		messages.send(ch, float64(s.MessagesIn), "in")
+		messages.send(ch, float64(s.MessagesOut), "out")
+		bytes.send(ch, float64(s.BytesIn), "in")
+		bytes.send(ch, float64(s.BytesOut), "out")
+		dropped.send(ch, float64(s.DroppedSlow), "slow_client")
+		dropped.send(ch, float64(s.DroppedQueueFull), "queue_full")
+		dropped.send(ch, float64(s.DroppedExpired), "expired")
+		dropped.send(ch, float64(s.DroppedTooBig), "too_big")
+		requests.send(ch, float64(s.Requests))
+		refused.send(ch, float64(s.Refused))
+		panics.send(ch, float64(s.Panics))
+	}))
+}
+
+// Things exports the statistics of the shadow service.
+func (m *Metrics) Things(stats func() things.Stats) {
+	var (
+		accepted  = counter("umbra_requests_total", "Shadow requests that were accepted, by operation.", "op")
+		rejected  = counter("umbra_rejects_total", "Shadow requests that were refused, by code.", "code")
+		conflicts = counter("umbra_conflicts_total", "Updates that lost a race with another node and were tried again.")
+		commits   = counter("umbra_commits_total", "Batches of updates that were handed to the store.")
+		lookups   = counter("umbra_cache_lookups_total", "Documents looked up in memory, by result.", "result")
+		documents = gauge("umbra_cache_documents", "Documents in memory.")
+		bytes     = gauge("umbra_cache_bytes", "Bytes of documents in memory.")
+	)
+	m.registry.MustRegister(collector(func(ch chan<- prometheus.Metric) {
+		s := stats()
+		for op, n := range s.Accepted {
+			accepted.send(ch, float64(n), op.String())
+		}
+		for code, n := range s.Refused {
+			rejected.send(ch, float64(n), strconv.Itoa(code))
+		}
+		conflicts.send(ch, float64(s.Conflicts))
+		commits.send(ch, float64(s.Commits))
+		lookups.send(ch, float64(s.Hits), "hit")
+		lookups.send(ch, float64(s.Misses), "miss")
+		documents.send(ch, float64(s.Cached))
+		bytes.send(ch, float64(s.CacheUsed))
+	}))
+}
