@@ -75,7 +75,7 @@ func Levels(s string) int {
 
 // Match reports whether filter, valid and without a share prefix, matches name.
 func Match(filter, name string) bool {
-	if strings.HasPrefix(name, "$") && (filter[0] == '+' || filter[0] == '#') {
+	if strings.HasPrefix(name, "$") && (strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")) {
 		return false
 	}
 	for {
