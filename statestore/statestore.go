@@ -16,10 +16,12 @@
 //   - Aliasing: a store keeps no slice that it was given and returns none that it keeps.
 //   - Concurrency: all methods may be called at the same time.
 //   - Deadline: a method returns soon after its context ends. A write whose outcome is
-//     then unknown is reported as an error that is not ErrConflict.
+//     then unknown is reported as an error that is not ErrConflict: it may or may not
+//     have been done, and a later Load tells.
 package statestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -28,6 +30,7 @@ import (
 // Errors that callers may test for with errors.Is.
 var (
 	// ErrConflict is the result of a write whose Expect is not the stored version.
+	// The write was not done.
 	ErrConflict = errors.New("statestore: version conflict")
 	// ErrClosed is returned by every method after Close.
 	ErrClosed = errors.New("statestore: closed")
@@ -41,12 +44,22 @@ const (
 
 // Options are common to all stores. The zero value means the defaults.
 type Options struct {
-	HistoryLimit int              // entries kept per shadow; default 100, negative keeps none
-	HistoryAge   time.Duration    // age at which entries may go; default 7 days
+	HistoryLimit int              // versions that the history of a shadow reaches back; default 100, negative keeps none
+	HistoryAge   time.Duration    // age from which entries may go; default 7 days
 	Now          func() time.Time // default time.Now
 }
 
-// Key names a shadow. Shadow is "" for the classic one. Thing has no byte below 0x21.
+// WithDefaults returns o with the defaults in place of zero values. A negative HistoryLimit becomes 0.
+func (o Options) WithDefaults() Options {
+	o.HistoryLimit = max(cmp.Or(o.HistoryLimit, DefaultHistoryLimit), 0)
+	o.HistoryAge = cmp.Or(o.HistoryAge, DefaultHistoryAge)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+// Key names a shadow. Shadow is "" for the classic one. Neither name has a byte below 0x21.
 type Key struct {
 	Thing, Shadow string
 }
@@ -56,8 +69,13 @@ type Record struct {
 	Version  uint64 // of the shadow, at least 1; 0 in an answer of Load means: no record
 	Deleted  bool   // a tombstone: not listed, but loaded
 	Modified int64  // ms since the epoch
-	Expires  int64  // ms since the epoch from which the record counts as absent, history too; 0 is never
+	Expires  int64  // of a tombstone: ms since the epoch from which the shadow counts as absent, history too; else 0
 	Body     []byte // opaque
+}
+
+// ExpiredAt reports whether r counts as absent at now.
+func (r *Record) ExpiredAt(now time.Time) bool {
+	return r.Expires != 0 && r.Expires <= now.UnixMilli()
 }
 
 // Entry is one entry of a shadow's history.
@@ -72,7 +90,7 @@ type Write struct {
 	Key      Key
 	Expect   uint64  // version that must be stored now; 0: no record (or an expired one)
 	Record   Record  // its Version is above Expect
-	History  []Entry // appended, in rising versions
+	History  []Entry // appended; versions above Expect, rising, up to that of Record
 	Announce uint64  // lowest version not yet announced: kept as the shadow's outbox mark unless a lower one stands; 0 leaves the mark alone
 }
 
@@ -101,23 +119,27 @@ type Store interface {
 	Commit(ctx context.Context, writes []Write) (errs []error)
 
 	// Announced moves outbox marks forward: everything below Mark.Version was announced.
-	// A mark whose shadow has no version at or above it is removed. It need not be durable at
-	// once: after a crash a version may be announced again.
+	// A mark goes when that is above the version that its shadow got by the last Write with
+	// an Announce. It need not be durable at once: after a crash a version may be announced again.
 	Announced(ctx context.Context, marks []Mark) error
 
-	// Unannounced calls fn for every outbox mark of this node, until fn fails.
+	// Unannounced calls fn for every outbox mark of this node, until fn fails. fn may call
+	// other methods of the store.
 	Unannounced(ctx context.Context, fn func(Mark) error) error
 
 	// Things returns up to limit names of things with at least one shadow that is not deleted, in
 	// byte order, that begin with prefix and come after the name after ("" is the start).
+	// Fewer than limit names mean the end of the list.
 	Things(ctx context.Context, prefix, after string, limit int) ([]string, error)
 
 	// Shadows returns up to limit shadows of a thing that are not deleted, in byte order of
 	// their names (the classic one, "", is first), that come after the name after.
 	// first is true for the start of the list (so that "" itself is in it).
+	// Fewer than limit shadows mean the end of the list.
 	Shadows(ctx context.Context, thing, after string, first bool, limit int) ([]Info, error)
 
 	// History returns up to limit entries of a shadow with versions above after, rising.
+	// It reaches back Options.HistoryLimit versions from that of the record.
 	History(ctx context.Context, key Key, after uint64, limit int) ([]Entry, error)
 
 	// Sweep removes what has expired. It is called now and then, and may be a no-op.
@@ -130,6 +152,6 @@ type Store interface {
 	// Ping reports whether the store can answer now.
 	Ping(ctx context.Context) error
 
-	// Close releases the store. Commits that were acknowledged stay.
+	// Close releases the store. Commits that were acknowledged stay. A second Close does nothing.
 	Close() error
 }

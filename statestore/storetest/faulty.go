@@ -1,0 +1,224 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/umbra-iot/umbra/statestore"
+)
+
+// Faulty is a store that fails when told to. It passes everything else on to
+// the store that it wraps. All methods may be called at the same time.
+type Faulty struct {
+	statestore.Store
+
+	mu     sync.Mutex // guards what follows
+	down   error
+	before fault
+	after  fault
+	delay  time.Duration
+	gate   chan struct{} // closed when commits may go on; nil when nothing is held
+	held   int           // commits that wait at the gate
+}
+
+// fault makes the next n commits fail with err.
+type fault struct {
+	n   int
+	err error
+}
+
+// take uses up one failure, if any is left.
+func (f *fault) take() error {
+	if f.n == 0 {
+		return nil
+	}
+	f.n--
+	return f.err
+}
+
+// NewFaulty wraps s. It works as s does until told otherwise.
+func NewFaulty(s statestore.Store) *Faulty { return &Faulty{Store: s} }
+
+// FailBefore lets the next n commits fail with err; nothing of them is done.
+func (f *Faulty) FailBefore(n int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before = fault{n, err}
+}
+
+// FailAfter lets the next n commits be done and yet report err for every write,
+// as if the answer was lost.
+func (f *Faulty) FailAfter(n int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.after = fault{n, err}
+}
+
+// SetDown lets all methods but Close fail with err until it is called with nil.
+func (f *Faulty) SetDown(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = err
+}
+
+// SetDelay lets every commit begin d later.
+func (f *Faulty) SetDelay(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delay = d
+}
+
+// Hold lets commits wait, before anything of them is done, until release is
+// called or their context ends. release may be called more than once.
+func (f *Faulty) Hold() (release func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	gate := make(chan struct{})
+	f.gate = gate
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.gate == gate {
+			close(gate)
+			f.gate = nil
+		}
+	}
+}
+
+// Held returns the number of commits that wait for the release of Hold.
+func (f *Faulty) Held() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held
+}
+
+// Commit implements statestore.Store.
+func (f *Faulty) Commit(ctx context.Context, writes []statestore.Write) []error {
+	if err := f.wait(ctx); err != nil {
+		return slices.Repeat([]error{err}, len(writes))
+	}
+	before, after := f.faults()
+	if before != nil {
+		return slices.Repeat([]error{before}, len(writes))
+	}
+	errs := f.Store.Commit(ctx, writes)
+	if after != nil {
+		return slices.Repeat([]error{after}, len(writes))
+	}
+	return errs
+}
+
+// wait delays a commit and holds it at the gate.
+func (f *Faulty) wait(ctx context.Context) error {
+	f.mu.Lock()
+	delay, gate := f.delay, f.gate
+	if gate != nil {
+		f.held++
+	}
+	f.mu.Unlock()
+	if gate != nil {
+		defer func() {
+			f.mu.Lock()
+			f.held--
+			f.mu.Unlock()
+		}()
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return fmt.Errorf("storetest: held: %w", ctx.Err())
+		}
+	}
+	if delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return fmt.Errorf("storetest: delayed: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+func (f *Faulty) faults() (before, after error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down != nil {
+		return f.down, nil
+	}
+	if before = f.before.take(); before != nil {
+		return before, nil
+	}
+	return nil, f.after.take()
+}
+
+func (f *Faulty) isDown() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.down
+}
+
+// Load implements statestore.Store.
+func (f *Faulty) Load(ctx context.Context, keys []statestore.Key) ([]statestore.Record, error) {
+	if err := f.isDown(); err != nil {
+		return nil, err
+	}
+	return f.Store.Load(ctx, keys)
+}
+
+// Announced implements statestore.Store.
+func (f *Faulty) Announced(ctx context.Context, marks []statestore.Mark) error {
+	if err := f.isDown(); err != nil {
+		return err
+	}
+	return f.Store.Announced(ctx, marks)
+}
+
+// Unannounced implements statestore.Store.
+func (f *Faulty) Unannounced(ctx context.Context, fn func(statestore.Mark) error) error {
+	if err := f.isDown(); err != nil {
+		return err
+	}
+	return f.Store.Unannounced(ctx, fn)
+}
+
+// Things implements statestore.Store.
+func (f *Faulty) Things(ctx context.Context, prefix, after string, limit int) ([]string, error) {
+	if err := f.isDown(); err != nil {
+		return nil, err
+	}
+	return f.Store.Things(ctx, prefix, after, limit)
+}
+
+// Shadows implements statestore.Store.
+func (f *Faulty) Shadows(ctx context.Context, thing, after string, first bool, limit int) ([]statestore.Info, error) {
+	if err := f.isDown(); err != nil {
+		return nil, err
+	}
+	return f.Store.Shadows(ctx, thing, after, first, limit)
+}
+
+// History implements statestore.Store.
+func (f *Faulty) History(ctx context.Context, key statestore.Key, after uint64, limit int) ([]statestore.Entry, error) {
+	if err := f.isDown(); err != nil {
+		return nil, err
+	}
+	return f.Store.History(ctx, key, after, limit)
+}
+
+// Sweep implements statestore.Store.
+func (f *Faulty) Sweep(ctx context.Context) error {
+	if err := f.isDown(); err != nil {
+		return err
+	}
+	return f.Store.Sweep(ctx)
+}
+
+// Ping implements statestore.Store.
+func (f *Faulty) Ping(ctx context.Context) error {
+	if err := f.isDown(); err != nil {
+		return err
+	}
+	return f.Store.Ping(ctx)
+}
