@@ -58,7 +58,7 @@ func TestPebble(t *testing.T) {
 
 func TestRedis(t *testing.T) {
 	t.Parallel()
-	runAll(t, umbradtest.Start(t, "--store="+storetest.Redis(t).URL()))
+	runAll(t, umbradtest.Start(t, "--store="+storetest.Redis(t).URL))
 }
 
 // runAll runs every case over every transport that is right for it. The cases run at the same time,
