@@ -49,7 +49,7 @@ type Ready struct {
 	Store string // kind and place of the store
 }
 
-var readyLine = regexp.MustCompile(`^umbrad ready mqtt=(\S+) http=(\S+) store=(\S+)$`)
+var readyLine = regexp.MustCompile(`^umbrad ready mqtt=(\S+) http=(\S+) store=(.+)$`)
 
 // Start runs umbrad with args and waits until it is ready. Unless args say otherwise it listens on
 // 127.0.0.1:0 and keeps its data in a temporary directory of the test. Elements of args that look like
