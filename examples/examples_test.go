@@ -1,0 +1,213 @@
+package examples_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/umbra-iot/umbra/internal/umbradtest"
+)
+
+const patience = 30 * time.Second
+
+// TestGo runs the lamp and the app in Go: the app gets what it wants from a lamp that is there and
+// from one that comes later, and the will of a lamp that dies says so.
+func TestGo(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:")
+	lamp, app := umbradtest.Build(t, "./examples/lamp"), umbradtest.Build(t, "./examples/app")
+	server := "-server=mqtt://" + u.MQTT()
+
+	device := start(t, exec.Command(lamp, server))
+	out := output(t, exec.Command(app, server, "-timeout=30s", "on=true", "brightness=40"))
+	if !strings.Contains(out, "set, version ") || !strings.Contains(out, "done, version ") {
+		t.Errorf("app printed %q, want that it is set and done", out)
+	}
+	waitReported(t, u, "on", true)
+	waitReported(t, u, "brightness", 40.0)
+
+	device.kill(t)
+	waitReported(t, u, "connected", false)
+
+	request(t, http.MethodPost, u.URL()+"/things/lamp/shadow", `{"state":{"desired":{"on":false}}}`)
+	start(t, exec.Command(lamp, server))
+	waitReported(t, u, "on", false)
+	waitReported(t, u, "connected", true)
+}
+
+func TestAppFails(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:")
+	app := umbradtest.Build(t, "./examples/app")
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"on"}, "not key=JSON"},
+		{[]string{"-timeout=1s", "on=true"}, "has not done it"},
+		{[]string{"-timeout=10s", "-thing=no spaces", "on=true"}, "setting"},
+	} {
+		out, err := exec.Command(app, append([]string{"-server=mqtt://" + u.MQTT()}, tt.args...)...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), tt.want) {
+			t.Errorf("app %q = %v, %q; want an error with %q", tt.args, err, out, tt.want)
+		}
+	}
+}
+
+// TestShell runs the lamp and the app made of mosquitto's tools.
+func TestShell(t *testing.T) {
+	t.Parallel()
+	for _, tool := range []string{"mosquitto_pub", "mosquitto_sub", "mosquitto_rr"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%v: install mosquitto-clients", err)
+			}
+			t.Skipf("%v: install mosquitto-clients", err)
+		}
+	}
+	u := umbradtest.Start(t, "--store=memory:")
+	host, port, err := net.SplitHostPort(u.MQTT())
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := func(name string, args ...string) *exec.Cmd {
+		cmd := exec.Command(name, args...)
+		cmd.Env = append(os.Environ(), "MQTT_HOST="+host, "MQTT_PORT="+port)
+		return cmd
+	}
+	device := start(t, script("shell/lamp.sh"))
+	waitReported(t, u, "connected", true)
+	for _, on := range []bool{true, false} {
+		text, err := json.Marshal(on)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out := output(t, script("shell/app.sh", string(text))); !strings.HasSuffix(out, "done\n") {
+			t.Errorf("app.sh %s printed %q, want done at the end", text, out)
+		}
+		waitReported(t, u, "on", on)
+	}
+	device.kill(t)
+	waitReported(t, u, "connected", false)
+}
+
+// TestCompose checks what can be checked without Docker: the settings that the file gives umbrad.
+func TestCompose(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("compose/compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Services map[string]struct {
+			Build       struct{ Dockerfile string }
+			Environment map[string]string
+		}
+	}
+	if err := yaml.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	service := file.Services["umbrad"]
+	if _, err := os.Stat("../" + service.Build.Dockerfile); err != nil {
+		t.Error(err)
+	}
+	args := []string{"--check"}
+	for name, value := range service.Environment {
+		args = append(args, name+"="+value)
+	}
+	if r := umbradtest.Run(t, args...); r.Code != 0 || len(args) < 5 {
+		t.Errorf("umbrad %q: exit code %d\n%s", args, r.Code, r.Stderr)
+	}
+}
+
+// device is a running program and its children.
+type device struct {
+	cmd  *exec.Cmd
+	once sync.Once
+}
+
+func start(t *testing.T, cmd *exec.Cmd) *device {
+	t.Helper()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d := &device{cmd: cmd}
+	t.Cleanup(func() {
+		d.kill(t)
+		if t.Failed() {
+			t.Logf("%s printed\n%s", cmd, &out)
+		}
+	})
+	return d
+}
+
+// kill ends the program as a power cut would.
+func (d *device) kill(t *testing.T) {
+	t.Helper()
+	d.once.Do(func() {
+		if err := syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL); err != nil {
+			t.Errorf("kill %s: %v", d.cmd, err)
+		}
+		_ = d.cmd.Wait() // it was killed
+	})
+}
+
+func output(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+	return string(out)
+}
+
+// waitReported waits until the shadow of the lamp reports the value.
+func waitReported(t *testing.T, u *umbradtest.Umbrad, key string, want any) {
+	t.Helper()
+	var body []byte
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		body = request(t, http.MethodGet, u.URL()+"/things/lamp/shadow", "")
+		var d struct {
+			State struct{ Reported map[string]any }
+		}
+		if err := json.Unmarshal(body, &d); err != nil {
+			t.Fatalf("shadow of the lamp: %v in %s", err, body)
+		}
+		if d.State.Reported[key] == want {
+			return
+		}
+	}
+	t.Fatalf("shadow of the lamp = %s, want reported.%s = %v", body, key, want)
+}
+
+func request(t *testing.T, method, url, body string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}

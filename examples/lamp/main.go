@@ -1,0 +1,146 @@
+// Command lamp is a device: it reports its state to its shadow and does what the
+// shadow wants.
+//
+//	lamp [-server mqtt://127.0.0.1:1883] [-thing lamp]
+//
+// Its last will says in the shadow that it is gone. When it subscribes to its delta
+// it gets what was wanted while it was away; there is no need to ask.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"maps"
+	"net/url"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/eclipse/paho.golang/autopaho"
+	"github.com/eclipse/paho.golang/paho"
+)
+
+func main() {
+	server := flag.String("server", "mqtt://127.0.0.1:1883", "URL of umbrad")
+	thing := flag.String("thing", "lamp", "name of the thing")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *server, *thing); err != nil {
+		log.Fatal("lamp: ", err)
+	}
+}
+
+// lamp is the state of the device. All of it is used by one goroutine.
+type lamp struct {
+	topic string // of its shadow
+	state map[string]any
+}
+
+// report is an update request that says what is.
+type report struct {
+	State struct {
+		Reported map[string]any `json:"reported"`
+	} `json:"state"`
+}
+
+func newReport(state map[string]any) []byte {
+	var r report
+	r.State.Reported = state
+	body, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // the values came from JSON
+	}
+	return body
+}
+
+func run(ctx context.Context, server, thing string) error {
+	u, err := url.Parse(server)
+	if err != nil {
+		return err
+	}
+	l := &lamp{
+		topic: "$aws/things/" + thing + "/shadow",
+		state: map[string]any{"on": false, "brightness": 100, "connected": true},
+	}
+	connected := make(chan struct{}, 1)
+	deltas := make(chan []byte, 16)
+	config := l.config(u, thing)
+	config.OnConnectionUp = func(*autopaho.ConnectionManager, *paho.Connack) { connected <- struct{}{} }
+	config.OnConnectError = func(err error) { log.Print("lamp: not connected: ", err) }
+	config.OnPublishReceived = []func(paho.PublishReceived) (bool, error){
+		func(p paho.PublishReceived) (bool, error) {
+			deltas <- p.Packet.Payload
+			return true, nil
+		},
+	}
+	client, err := autopaho.NewConnection(ctx, config)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			<-client.Done()
+			return nil
+		case <-connected:
+			err = l.begin(ctx, client)
+		case payload := <-deltas:
+			err = l.obey(ctx, client, payload)
+		}
+		if err != nil && ctx.Err() == nil {
+			log.Print("lamp: ", err)
+		}
+	}
+}
+
+func (l *lamp) config(server *url.URL, thing string) autopaho.ClientConfig {
+	return autopaho.ClientConfig{
+		ServerUrls:            []*url.URL{server},
+		KeepAlive:             30,
+		SessionExpiryInterval: 3600,
+		WillMessage: &paho.WillMessage{
+			Topic:   l.topic + "/update",
+			QoS:     1,
+			Payload: newReport(map[string]any{"connected": false}),
+		},
+		ClientConfig: paho.ClientConfig{ClientID: thing},
+	}
+}
+
+// begin is done on every connection: what is, then what is wanted.
+func (l *lamp) begin(ctx context.Context, client *autopaho.ConnectionManager) error {
+	if err := l.report(ctx, client); err != nil {
+		return err
+	}
+	_, err := client.Subscribe(ctx, &paho.Subscribe{
+		Subscriptions: []paho.SubscribeOptions{{Topic: l.topic + "/update/delta", QoS: 1}},
+	})
+	return err
+}
+
+func (l *lamp) report(ctx context.Context, client *autopaho.ConnectionManager) error {
+	body := newReport(l.state)
+	// The acknowledgement means that the report is stored.
+	if _, err := client.Publish(ctx, &paho.Publish{Topic: l.topic + "/update", QoS: 1, Payload: body}); err != nil {
+		return fmt.Errorf("reporting: %w", err)
+	}
+	fmt.Printf("reported %s\n", body)
+	return nil
+}
+
+// obey takes over what the shadow wants and reports it.
+func (l *lamp) obey(ctx context.Context, client *autopaho.ConnectionManager, payload []byte) error {
+	var delta struct {
+		State map[string]any `json:"state"`
+	}
+	if err := json.Unmarshal(payload, &delta); err != nil {
+		return fmt.Errorf("delta: %w", err)
+	}
+	fmt.Printf("wanted %s\n", payload)
+	maps.Copy(l.state, delta.State)
+	return l.report(ctx, client)
+}

@@ -1,0 +1,27 @@
+#!/bin/sh
+# A lamp made of mosquitto_pub and mosquitto_sub: it reports whether it is on and does
+# what its shadow wants. Its last will says in the shadow that it is gone.
+#
+#   lamp.sh [THING]        MQTT_HOST and MQTT_PORT say where umbrad is
+set -eu
+thing=${1:-lamp}
+host=${MQTT_HOST:-127.0.0.1}
+port=${MQTT_PORT:-1883}
+shadow="\$aws/things/$thing/shadow"
+
+report() {
+	mosquitto_pub -h "$host" -p "$port" -q 1 -t "$shadow/update" -m "{\"state\":{\"reported\":$1}}"
+	echo "reported $1"
+}
+
+report '{"on":false,"connected":true}'
+
+# The delta comes at once when something is wanted already, then at every change.
+mosquitto_sub -h "$host" -p "$port" -q 1 -i "$thing" -t "$shadow/update/delta" \
+	--will-topic "$shadow/update" --will-qos 1 --will-payload '{"state":{"reported":{"connected":false}}}' |
+	while read -r delta; do
+		case $delta in
+		*'"on":true'*) report '{"on":true}' ;;
+		*'"on":false'*) report '{"on":false}' ;;
+		esac
+	done
