@@ -282,7 +282,9 @@ func TestListing(t *testing.T) {
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	at := time.UnixMilli(1_700_000_000_123)
-	s, _ := service(t, memory(t), func(o *things.Options) { o.Now = func() time.Time { return at } })
+	clock := func() time.Time { return at }
+	store := memstore.New(statestore.Options{Now: clock})
+	s, _ := service(t, store, func(o *things.Options) { o.Now = clock })
 	do(t, s, update(`{"state":{"desired":{"on":true}},"clientToken":"x"}`))
 	do(t, s, things.Request{ID: lamp, Op: shadow.OpDelete, Author: shadow.Author{Channel: "rest", Principal: "ops"}})
 	entries, err := s.Changes(t.Context(), lamp, 0, 10)
