@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+// run is main with the exit code as its result, so that deferred calls run.
+func run() int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		select {
+		case <-signals:
+			signal.Stop(signals) // a second one ends the program at once
+			cancel(errInterrupted)
+		case <-ctx.Done():
+		}
+	}()
+	a := &app{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		stdinTerminal: isTerminal(os.Stdin), stdoutTerminal: isTerminal(os.Stdout),
+		getenv: os.Getenv, now: time.Now,
+	}
+	return a.execute(ctx, os.Args[1:])
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// app is the program without its process: where it reads, writes and looks things up, and the
+// flags that all commands share.
+type app struct {
+	stdin                         io.Reader
+	stdout, stderr                io.Writer
+	stdinTerminal, stdoutTerminal bool
+	getenv                        func(string) string
+	now                           func() time.Time
+
+	server, context string
+	requestTimeout  time.Duration
+	colourMode      string
+	utc, verbose    bool
+
+	colour  bool   // decided from colourMode, the terminal and NO_COLOR
+	format  string // -o of the command that runs
+	started bool   // the command line was understood
+}
+
+// execute runs one command line and returns its exit code.
+func (a *app) execute(ctx context.Context, args []string) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if !a.started {
+		err = &exitError{code: exitUsage, err: err}
+	}
+	code := exitCode(ctx, err)
+	if err != errDiffers && code != exitInterrupted {
+		report(a.stderr, err, code, a.format == formatJSON || a.format == formatNDJSON)
+	}
+	return code
+}
+
+// location is the time zone of what is shown.
+func (a *app) location() *time.Location {
+	if a.utc {
+		return time.UTC
+	}
+	return time.Local
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// cell is a piece of a line with the colour it has on a terminal.
+type cell struct {
+	text string
+	tint tint
+}
+
+// tint is an SGR parameter of a terminal, "" for none.
+type tint string
+
+// The colours that are used.
+const (
+	tintBold   tint = "1"
+	tintDim    tint = "2"
+	tintRed    tint = "31"
+	tintGreen  tint = "32"
+	tintYellow tint = "33"
+)
+
+func (t tint) paint(s string, colour bool) string {
+	if !colour || t == "" || s == "" {
+		return s
+	}
+	return "\x1b[" + string(t) + "m" + s + "\x1b[0m"
+}
+
+// maxCell is the width at which a table cuts a value, with an ellipsis; wide does not cut.
+const maxCell = 40
+
+// table aligns rows. It can be flushed in parts: a column never gets narrower again.
+type table struct {
+	out     io.Writer
+	colour  bool
+	uncut   bool
+	widths  []int
+	pending [][]cell
+}
+
+func (t *table) row(cells ...cell) {
+	for i := range cells {
+		if !t.uncut {
+			cells[i].text = cut(cells[i].text)
+		}
+		if i == len(t.widths) {
+			t.widths = append(t.widths, 0)
+		}
+		t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cells[i].text))
+	}
+	t.pending = append(t.pending, cells)
+}
+
+func (t *table) header(titles ...string) {
+	cells := make([]cell, len(titles))
+	for i, title := range titles {
+		cells[i] = cell{title, tintBold}
+	}
+	t.row(cells...)
+}
+
+// flush writes the rows that came since the last time.
+func (t *table) flush() error {
+	var b strings.Builder
+	for _, cells := range t.pending {
+		for i, c := range cells {
+			b.WriteString(c.tint.paint(c.text, t.colour))
+			if i < len(cells)-1 {
+				b.WriteString(strings.Repeat(" ", t.widths[i]-utf8.RuneCountInString(c.text)+2))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	t.pending = t.pending[:0]
+	_, err := io.WriteString(t.out, b.String())
+	return err
+}
+
+func cut(s string) string {
+	if utf8.RuneCountInString(s) <= maxCell {
+		return s
+	}
+	return string([]rune(s)[:maxCell-1]) + "…"
+}
+
+// age says how long ago something was, in the largest unit that fits.
+func age(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "0s"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+// stamp is a point in time as JSON-like formats carry it: RFC 3339 with milliseconds.
+func stamp(ms int64, in *time.Location) string {
+	return time.UnixMilli(ms).In(in).Format("2006-01-02T15:04:05.000Z07:00")
+}
+
+// clock is a point in time as a person reads it.
+func clock(ms int64, in *time.Location) string {
+	return time.UnixMilli(ms).In(in).Format("2006-01-02 15:04:05 MST")
+}
