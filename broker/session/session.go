@@ -1,152 +1,159 @@
-// Package session is the state that a broker keeps for one client identifier, whether the client is
-// connected or not: subscriptions, the queue of messages for it, what is in flight, and the state of QoS 2 both ways.
+// Package session is what a broker keeps for one client identifier, whether the client is connected or not:
+// its subscriptions, the messages for it that wait, those in flight, and the state of QoS 2 both ways
+// (MQTT 5, 4.1 and 4.4).
+//
+// A [Session] is a state machine without clock, lock, goroutine or socket. The caller brings the packets that
+// arrived and the time, and writes what [Session.Next] says, in this order, until it says that there is nothing:
+//
+//	s.Enqueue(d, now)                      // the router has a message for the client
+//	for p, ok := s.Next(now); ok; p, ok = s.Next(now) {
+//		buf = p.Append(buf, version)
+//	}
+//	s.Acked(id)                            // a PUBACK arrived: there may be something to write again
+//
+// What Next returned counts as sent. When the connection ends before the acknowledgement, the next connection
+// gets it again, in the original order, as a PUBLISH with DUP or, for QoS 2 after the PUBREC, as a PUBREL
+// [MQTT-4.4.0-1], [MQTT-4.6.0-1]. It gets nothing again otherwise.
+//
+// QoS 0 needs no session: the caller writes such a message to the connection of a connected session, or drops
+// it. It may overtake messages of another QoS (MQTT 5, 4.6).
 package session
 
 import (
-	"iter"
-
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
 )
 
-// NeverExpires as ConnectParams.Expiry keeps a session for ever (MQTT 5, 3.1.2.11.2).
+// All times are milliseconds since the Unix epoch.
+
+// NeverExpires as an expiry interval keeps a session for ever (MQTT 5, 3.1.2.11.2).
 const NeverExpires = 1<<32 - 1
 
-// Policy says what happens to a message for a session whose queue is full.
+// Policy says what gives way when a message is for a session that is full.
 type Policy byte
 
 // The policies.
 const (
-	DropNewest Policy = iota // the message that arrives is dropped: the publisher can be told (0x97)
-	DropOldest               // messages that wait longest give way
+	DropNewest Policy = iota // the message that arrives: see [Session.Fits] to tell its publisher (0x97)
+	DropOldest               // those that wait longest
 )
 
 // Config bounds a session; 0 means no limit.
 type Config struct {
 	MaxMessages int   // waiting or in flight
 	MaxBytes    int64 // of messages waiting or in flight, as [wire.Message.Size]
-	Full        Policy
+	WhenFull    Policy
 }
 
 // ConnectParams are what a CONNECT packet says about its session.
 type ConnectParams struct {
 	Version           wire.Version
-	CleanStart        bool   // forget what was kept (MQTT 3.1.1: clean session)
-	ReceiveMaximum    uint16 // QoS 1 and 2 messages in flight to the client at most; 0 stands for 65535
-	MaximumPacketSize uint32 // bytes; 0 for no limit
-	Expiry            uint32 // seconds that the session outlives the connection, or NeverExpires
-}
-
-// Delivery is a message for this session. QoS 0 never comes here.
-type Delivery struct {
-	Message     *wire.Message
-	QoS         byte // 1 or 2: the lower of the message's and the subscription's
-	Retain      bool // flag to deliver
-	Identifiers []uint32
-}
-
-// Outcome is what became of a delivery.
-type Outcome byte
-
-// The outcomes of Enqueue.
-const (
-	Queued   Outcome = iota + 1
-	Replaced         // queued; older messages were dropped for it
-	Full             // dropped: no room
-	Expired          // dropped: its time is over
-)
-
-// Packet is what to write next.
-type Packet struct {
-	Message *wire.Message // nil: a PUBREL packet
-	Publish wire.Publish  // for a PUBREL only ID is set
-}
-
-// Append appends the packet as it goes over the wire.
-func (p Packet) Append(dst []byte, v wire.Version) []byte {
-	if p.Message == nil {
-		return wire.AppendPubrel(dst, v, wire.Ack{ID: p.Publish.ID})
-	}
-	return wire.AppendPublish(dst, v, p.Message, p.Publish)
+	CleanStart        bool   // forget what was kept (in MQTT 3.1.1: clean session)
+	ReceiveMaximum    uint16 // how many QoS 1 and 2 messages the client takes at a time; 0 stands for 65535
+	MaximumPacketSize uint32 // in bytes; 0 for no limit
+	Expiry            uint32 // seconds that the session outlives its connection, or [NeverExpires]
 }
 
 // Counters count dropped messages since the session began.
 type Counters struct {
 	Full     uint64 // for want of room
-	Expired  uint64 // because their time was over before they were sent
+	Expired  uint64 // because their time was over before they were sent [MQTT-3.3.2-5]
 	TooLarge uint64 // because the client takes no packet of that size [MQTT-3.1.2-25]
 }
+
+// Session is the state of one client identifier. Its methods must not be called concurrently.
+type Session struct {
+	config   Config
+	counters Counters
+
+	begun     bool // by a first connection
+	connected bool
+	params    ConnectParams
+	ended     int64 // when the last connection did
+
+	subscriptions []Subscription // by filter
+	inbound       map[uint16]struct{}
+
+	waiting      queue
+	waitingBytes int64
+	sweepAt      int64 // when a look for expired messages among the waiting ones is worth it; 0 never
+
+	window      window
+	windowBytes int64
+	resend      uint16 // packet identifier that the connection gets next again; 0: it has got all
+	unfinished  int    // deliveries begun on this connection, the measure of Receive Maximum
+}
+
+// New returns a session that had no connection yet.
+func New(c Config) *Session {
+	return &Session{config: c}
+}
+
+// Connect begins a connection, and ends the one before when that still lasts (takeover). It reports whether
+// the session was there already (Session Present). If not, because it is new, had expired, or a clean start was asked
+// for, everything was forgotten: a caller that has a part of it elsewhere, such as subscriptions in an index, looks
+// for it before.
+func (s *Session) Connect(p ConnectParams, now int64) (present bool) {
+	if s.connected {
+		s.Disconnect(now)
+	}
+	present = s.begun && !p.CleanStart && !s.Over(now)
+	if !present {
+		*s = Session{config: s.config, begun: true}
+	}
+	if p.ReceiveMaximum == 0 {
+		p.ReceiveMaximum = 65535
+	}
+	s.connected, s.params = true, p
+	s.resend, s.unfinished = s.window.first, 0
+	for id := s.window.first; id != 0; id = s.window.at(id).next {
+		s.window.at(id).begun = false
+	}
+	return present
+}
+
+// Disconnect ends the connection.
+func (s *Session) Disconnect(now int64) {
+	s.connected, s.ended = false, now
+}
+
+// Connected reports whether the session has a connection.
+func (s *Session) Connected() bool { return s.connected }
+
+// Expiry returns the expiry interval in seconds.
+func (s *Session) Expiry() uint32 { return s.params.Expiry }
+
+// SetExpiry changes the expiry interval, as an MQTT 5 DISCONNECT can. It is meant for a session that is connected.
+func (s *Session) SetExpiry(seconds uint32) { s.params.Expiry = seconds }
+
+// ExpiresAt returns when the session is over; ok is false while it is connected, and for one that never expires.
+func (s *Session) ExpiresAt() (at int64, ok bool) {
+	if s.connected || s.params.Expiry == NeverExpires {
+		return 0, false
+	}
+	return s.ended + int64(s.params.Expiry)*1000, true
+}
+
+// Over reports whether the session has expired, so that nothing of it need be kept.
+func (s *Session) Over(now int64) bool {
+	at, ok := s.ExpiresAt()
+	return ok && now >= at
+}
+
+// Len returns the number of messages that wait.
+func (s *Session) Len() int { return s.waiting.len() }
+
+// InFlight returns the number of messages that were sent but not acknowledged to the end.
+func (s *Session) InFlight() int { return s.window.n }
+
+// Bytes returns the size of all messages held. One that several sessions hold counts in each.
+func (s *Session) Bytes() int64 { return s.waitingBytes + s.windowBytes }
+
+// Counters returns the counts of dropped messages.
+func (s *Session) Counters() Counters { return s.counters }
 
 // Subscription is one of a session's subscriptions.
 type Subscription struct {
 	Filter string
 	topic.Options
 }
-
-// Session is the state of one client identifier. Its methods must not be called concurrently.
-type Session struct{}
-
-// New returns a session without a connection.
-func New(c Config) *Session { panic("not yet") }
-
-// Connect begins a connection (also while another one lasts: takeover). present is false when nothing was kept, because the session
-// is new, had expired, or p wants a clean start; the caller forgets its subscriptions then.
-func (s *Session) Connect(p ConnectParams, now int64) (present bool) { panic("not yet") }
-
-// Disconnect ends the connection.
-func (s *Session) Disconnect(now int64) { panic("not yet") }
-
-// Connected reports whether the session has a connection.
-func (s *Session) Connected() bool { panic("not yet") }
-
-// SetExpiry changes the expiry interval, as an MQTT 5 DISCONNECT can. Call it before Disconnect.
-func (s *Session) SetExpiry(seconds uint32) { panic("not yet") }
-
-// ExpiresAt returns when the session is over; ok is false while it is connected or when it never expires.
-func (s *Session) ExpiresAt() (at int64, ok bool) { panic("not yet") }
-
-// Fits reports whether Enqueue would take m without dropping anything.
-func (s *Session) Fits(m *wire.Message, now int64) bool { panic("not yet") }
-
-// Enqueue queues d behind the others.
-func (s *Session) Enqueue(d Delivery, now int64) Outcome { panic("not yet") }
-
-// Next returns the packet to write next; ok is false when there is none or the client's Receive Maximum is reached.
-func (s *Session) Next(now int64) (p Packet, ok bool) { panic("not yet") }
-
-// Acked takes a PUBACK and reports whether it was expected.
-func (s *Session) Acked(id uint16) bool { panic("not yet") }
-
-// Received takes a PUBREC and reports whether it was expected. Answer it with a PUBREL (reason 0x92 when it
-// was not expected), unless reason is 0x80 or above: that ends the delivery.
-func (s *Session) Received(id uint16, reason byte) bool { panic("not yet") }
-
-// Completed takes a PUBCOMP and reports whether it was expected.
-func (s *Session) Completed(id uint16) bool { panic("not yet") }
-
-// InboundQoS2 takes the packet identifier of a QoS 2 PUBLISH from the client. A duplicate must not be routed again.
-func (s *Session) InboundQoS2(id uint16) (duplicate bool) { panic("not yet") }
-
-// Release takes a PUBREL (or a failed PUBLISH) and reports whether the identifier was in use.
-func (s *Session) Release(id uint16) bool { panic("not yet") }
-
-// Subscribe keeps a subscription and reports whether it replaced one.
-func (s *Session) Subscribe(filter string, o topic.Options) (existed bool) { panic("not yet") }
-
-// Unsubscribe forgets a subscription and reports whether there was one.
-func (s *Session) Unsubscribe(filter string) bool { panic("not yet") }
-
-// Subscriptions iterates over the subscriptions whose filters come after the filter after, in order.
-func (s *Session) Subscriptions(after string) iter.Seq[Subscription] { panic("not yet") }
-
-// Len returns the number of messages that wait.
-func (s *Session) Len() int { panic("not yet") }
-
-// InFlight returns the number of messages that were sent but are not acknowledged to the end.
-func (s *Session) InFlight() int { panic("not yet") }
-
-// Bytes returns the size of all messages held.
-func (s *Session) Bytes() int64 { panic("not yet") }
-
-// Counters returns the counts of dropped messages.
-func (s *Session) Counters() Counters { panic("not yet") }

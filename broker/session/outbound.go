@@ -1,0 +1,273 @@
+package session
+
+import "github.com/umbra-iot/umbra/broker/wire"
+
+// sweepInterval is the shortest time in ms between two looks at all waiting messages for expired ones.
+const sweepInterval = 1000
+
+// Delivery is a message for this session, of QoS 1 or 2.
+type Delivery struct {
+	Message     *wire.Message
+	QoS         byte // the lower of the message's and the subscription's
+	Retain      bool // flag of the packet
+	Identifiers []uint32
+}
+
+// Outcome is what became of a delivery.
+type Outcome byte
+
+// The outcomes of [Session.Enqueue].
+const (
+	Queued   Outcome = iota + 1
+	Replaced         // queued, and older messages were dropped for it
+	Full             // dropped: there is no room
+	Expired          // dropped: its time is over
+)
+
+// String returns the outcome's name as it is used in metrics and logs.
+func (o Outcome) String() string {
+	switch o {
+	case Queued:
+		return "queued"
+	case Replaced:
+		return "replaced"
+	case Full:
+		return "full"
+	case Expired:
+		return "expired"
+	}
+	return "unknown"
+}
+
+// Packet is what to write next.
+type Packet struct {
+	Message *wire.Message // nil: a PUBREL packet, with nothing but Publish.ID
+	Publish wire.Publish
+}
+
+// Append appends the packet to dst.
+func (p Packet) Append(dst []byte, v wire.Version) []byte {
+	if p.Message == nil {
+		return wire.AppendPubrel(dst, v, wire.Ack{ID: p.Publish.ID})
+	}
+	return wire.AppendPublish(dst, v, p.Message, p.Publish)
+}
+
+// Fits reports whether [Session.Enqueue] would take m without dropping another message.
+func (s *Session) Fits(m *wire.Message, now int64) bool {
+	if s.room(m.Size(), s.waiting.len(), s.waitingBytes) {
+		return true
+	}
+	s.sweep(now)
+	return s.room(m.Size(), s.waiting.len(), s.waitingBytes)
+}
+
+// room reports whether a message of size bytes can be held beside those in flight and so many waiting ones.
+func (s *Session) room(size, waiting int, waitingBytes int64) bool {
+	c := &s.config
+	return (c.MaxMessages == 0 || s.window.n+waiting < c.MaxMessages) &&
+		(c.MaxBytes == 0 || s.windowBytes+waitingBytes+int64(size) <= c.MaxBytes)
+}
+
+// Enqueue queues d behind the others and says what became of it.
+func (s *Session) Enqueue(d Delivery, now int64) Outcome {
+	if d.Message.Expired(now) {
+		s.counters.Expired++
+		return Expired
+	}
+	outcome := Queued
+	if !s.Fits(d.Message, now) {
+		outcome = s.makeRoom(d.Message.Size())
+	}
+	if outcome == Full {
+		s.counters.Full++
+		return Full
+	}
+	s.waiting.push(d)
+	s.waitingBytes += int64(d.Message.Size())
+	if e := d.Message.Expires; e != 0 && (s.sweepAt == 0 || e < s.sweepAt) {
+		s.sweepAt = e
+	}
+	return outcome
+}
+
+// makeRoom drops the oldest waiting messages if the policy is to do so and if it helps.
+func (s *Session) makeRoom(size int) Outcome {
+	if s.config.WhenFull != DropOldest || !s.room(size, 0, 0) {
+		return Full
+	}
+	for !s.room(size, s.waiting.len(), s.waitingBytes) {
+		s.take()
+		s.counters.Full++
+	}
+	return Replaced
+}
+
+// take removes the message that waits longest. There must be one.
+func (s *Session) take() Delivery {
+	d := s.waiting.pop()
+	s.waitingBytes -= int64(d.Message.Size())
+	return d
+}
+
+// sweep drops the waiting messages that have expired, unless it is too early to find any.
+func (s *Session) sweep(now int64) {
+	if s.sweepAt == 0 || now < s.sweepAt {
+		return
+	}
+	s.sweepAt = 0
+	for range s.waiting.len() {
+		d := s.take()
+		if d.Message.Expired(now) {
+			s.counters.Expired++
+			continue
+		}
+		s.waiting.push(d)
+		s.waitingBytes += int64(d.Message.Size())
+		if e := d.Message.Expires; e != 0 && (s.sweepAt == 0 || e < s.sweepAt) {
+			s.sweepAt = e
+		}
+	}
+	if s.sweepAt != 0 {
+		s.sweepAt = max(s.sweepAt, now+sweepInterval)
+	}
+}
+
+// Next returns the packet to write next. ok is false when there is none, when there is no connection, and when
+// the client has as many messages in hand as it wants [MQTT-3.3.4-9]; then an acknowledgement has to come first.
+func (s *Session) Next(now int64) (p Packet, ok bool) {
+	if !s.connected {
+		return p, false
+	}
+	for s.resend != 0 {
+		if p, ok, stop := s.nextAgain(now); ok || stop {
+			return p, ok
+		}
+	}
+	for s.waiting.len() > 0 && s.unfinished < int(s.params.ReceiveMaximum) {
+		d := s.take()
+		switch {
+		case d.Message.Expired(now):
+			s.counters.Expired++
+		case s.tooLarge(d):
+			s.counters.TooLarge++
+		default:
+			s.windowBytes += int64(d.Message.Size())
+			s.unfinished++
+			id := s.window.add(d)
+			return publish(d, id, now, false), true
+		}
+	}
+	return p, false
+}
+
+// nextAgain looks at one delivery that an earlier connection began, and goes on to the next. stop is true
+// when it has to wait for an acknowledgement. PUBREL packets are never held back (MQTT 5, 4.9).
+func (s *Session) nextAgain(now int64) (p Packet, ok, stop bool) {
+	id := s.resend
+	f := s.window.at(id)
+	switch {
+	case f.begun: // the client acknowledged it before we came here
+		s.resend = f.next
+		return p, false, false
+	case f.released:
+		p.Publish.ID = id
+	case s.unfinished >= int(s.params.ReceiveMaximum):
+		return p, false, true
+	case s.tooLarge(f.Delivery):
+		s.counters.TooLarge++
+		if f.QoS == 1 {
+			s.finish(id, f)
+			return p, false, false
+		}
+		// The client may have it from an earlier connection. Without a PUBREL it would take the next
+		// message with this identifier for the same one.
+		s.release(f)
+		p.Publish.ID = id
+	default:
+		p = publish(f.Delivery, id, now, true)
+	}
+	s.begin(f)
+	s.resend = f.next
+	return p, true, false
+}
+
+func publish(d Delivery, id uint16, now int64, dup bool) Packet {
+	return Packet{Message: d.Message, Publish: wire.Publish{
+		ID: id, QoS: d.QoS, Dup: dup, Retain: d.Retain, Identifiers: d.Identifiers, Now: now,
+	}}
+}
+
+// tooLarge reports whether the client takes no packet of d's size [MQTT-3.1.2-24].
+func (s *Session) tooLarge(d Delivery) bool {
+	limit := int64(s.params.MaximumPacketSize)
+	return limit != 0 && int64(wire.PublishSize(s.params.Version, d.Message, d.QoS, d.Identifiers)) > limit
+}
+
+// Acked takes a PUBACK and reports whether it was expected.
+func (s *Session) Acked(id uint16) bool {
+	f := s.window.at(id)
+	if f == nil || f.QoS != 1 {
+		return false
+	}
+	s.finish(id, f)
+	return true
+}
+
+// Received takes a PUBREC and reports whether it was expected. A reason of 0x80 or above ends the delivery.
+// Every other PUBREC is to be answered with a PUBREL, whose reason is 0x92 when it was not expected.
+func (s *Session) Received(id uint16, reason byte) bool {
+	f := s.window.at(id)
+	if f == nil || f.QoS != 2 {
+		return false
+	}
+	if reason >= wire.ReasonFailure {
+		s.finish(id, f)
+		return true
+	}
+	s.begin(f)
+	s.release(f)
+	return true
+}
+
+// Completed takes a PUBCOMP and reports whether it was expected.
+func (s *Session) Completed(id uint16) bool {
+	f := s.window.at(id)
+	if f == nil || !f.released {
+		return false
+	}
+	s.finish(id, f)
+	return true
+}
+
+// begin notes that f is under way on this connection.
+func (s *Session) begin(f *flight) {
+	if !f.begun {
+		f.begun = true
+		s.unfinished++
+	}
+}
+
+// release gives up the message of a QoS 2 delivery, of which only the PUBREL is left.
+func (s *Session) release(f *flight) {
+	if f.released {
+		return
+	}
+	f.released = true
+	s.windowBytes -= int64(f.Message.Size())
+	f.Message, f.Identifiers = nil, nil
+}
+
+// finish forgets a delivery, whose identifier is free again.
+func (s *Session) finish(id uint16, f *flight) {
+	if f.begun {
+		s.unfinished--
+	}
+	if f.Message != nil {
+		s.windowBytes -= int64(f.Message.Size())
+	}
+	if s.resend == id {
+		s.resend = f.next
+	}
+	s.window.remove(id)
+}

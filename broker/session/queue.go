@@ -1,0 +1,44 @@
+package session
+
+// smallest is the capacity that queues and windows begin with; what has grown beyond keep is given back
+// when it is empty, so that a client that was away once does not cost memory for ever.
+const (
+	smallest = 8
+	keep     = 64
+)
+
+// queue is a first-in first-out queue in a ring that grows by doubling. The zero queue is empty and has no memory.
+type queue struct {
+	ring []Delivery // its length is 0 or a power of two
+	head int        // of the oldest
+	n    int
+}
+
+func (q *queue) len() int { return q.n }
+
+func (q *queue) push(d Delivery) {
+	if q.n == len(q.ring) {
+		q.grow()
+	}
+	q.ring[(q.head+q.n)&(len(q.ring)-1)] = d
+	q.n++
+}
+
+// pop removes the oldest. There must be one.
+func (q *queue) pop() Delivery {
+	d := q.ring[q.head]
+	q.ring[q.head] = Delivery{}
+	q.head = (q.head + 1) & (len(q.ring) - 1)
+	q.n--
+	if q.n == 0 && len(q.ring) > keep {
+		*q = queue{}
+	}
+	return d
+}
+
+func (q *queue) grow() {
+	ring := make([]Delivery, max(smallest, 2*len(q.ring)))
+	n := copy(ring, q.ring[q.head:])
+	copy(ring[n:], q.ring[:q.head])
+	q.ring, q.head = ring, 0
+}
