@@ -107,11 +107,9 @@ func appendSubAckHeader(dst []byte, header byte, v Version, a SubAck) []byte {
 	return dst
 }
 
-// AppendDisconnect appends a DISCONNECT packet. Only MQTT 5 lets a server send one.
+// AppendDisconnect appends a DISCONNECT packet. Only MQTT 5 lets a server send one. The empty property list
+// could be left out, but there are clients that do not see the reason code then.
 func AppendDisconnect(dst []byte, reason byte, reasonString string) []byte {
-	if reasonString == "" {
-		return append(dst, packetDisconnect<<4, 1, reason)
-	}
 	dst = append(dst, packetDisconnect<<4)
 	dst = appendVarint(dst, 1+reasonSize(reasonString))
 	dst = append(dst, reason)
