@@ -267,7 +267,7 @@ func FuzzPublish(f *testing.F) {
 			msg.Expires = now + expires
 		}
 		m := wire.NewMessage(msg)
-		p := wire.Publish{QoS: flags & 3, Dup: flags&4 != 0, Retain: flags&8 != 0, Now: now}
+		p := wire.Publish{QoS: flags & 3, Dup: flags&7 > 4, Retain: flags&8 != 0, Now: now}
 		if m.Validate() != nil || p.QoS > 2 || strings.ContainsAny(topic+response, "+#") {
 			return
 		}
