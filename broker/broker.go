@@ -1,159 +1,215 @@
-// Package broker is the embedded MQTT server.
+// Package broker is the embedded MQTT server, versions 3.1.1 and 5.
+//
+// The module mochi-mqtt is its front end: it decodes packets and does the
+// CONNECT handshake, and hands every packet to a hook (hook.go). All the rest
+// is done here, so that mochi never knows of a session, a subscription or a
+// message: which client id has which session and connection (client.go,
+// connect.go), who gets a message (router.go), what a connection still has to
+// be told (outbox.go), acknowledgements in order (acks.go), retained messages
+// and delta on subscribe (subscribe.go), wills (will.go), events (events.go).
+//
+// # A publish
+//
+// A PUBLISH to a request topic of a shadow is a request (publish.go): it is
+// submitted to [things.Service] and acknowledged when the service is done with
+// it, which is after the commit. Every other PUBLISH goes to the router. The
+// reading goroutine never waits for the outcome of a request, so requests of one
+// connection share commits; their acknowledgements leave in the order of the
+// requests.
+//
+// # Locks
+//
+// Client.mu (one per client id) comes before those of the outbox, the topic
+// index, and the retained store, none of which calls out. Nothing is routed
+// while a Client.mu is held.
 package broker
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/umbra-iot/umbra/shadow"
+	mqtt "github.com/mochi-mqtt/server/v2"
+
+	"github.com/umbra-iot/umbra/broker/listener"
+	"github.com/umbra-iot/umbra/broker/retained"
+	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/things"
 )
 
-// Options of a Broker.
+// Options of a Broker. The zero value works.
 type Options struct {
-	Log    *slog.Logger
+	Log    *slog.Logger // default: discard
 	Limits Limits
 	Now    func() time.Time // default time.Now
+
+	// Authorize decides what a client may do; nil allows everything.
+	Authorize func(Access) bool
+
+	// Origins are the hosts from which browsers may connect over WebSocket,
+	// besides the host that they talk to: patterns as of path.Match, "*" for all.
+	Origins []string
 }
 
-// Limits bound what clients may use. A zero field means its default.
-type Limits struct {
-	PayloadBytes      int           // of a PUBLISH; default 128 KiB
-	ReceiveMaximum    uint16        // unacknowledged QoS 1/2 publishes of one client; default 1024
-	TopicAliasMaximum uint16        // default 8, per connection
-	ClientIDBytes     int           // default 128
-	SessionExpiry     time.Duration // of MQTT 3.1.1 sessions, and the most that MQTT 5 clients get; default 7 days
-	ConnectTimeout    time.Duration // from accept to CONNECT; default 10 s
-	WriteTimeout      time.Duration // a client whose socket takes nothing for so long is closed; default 20 s
+// Broker is an MQTT server. Its methods may be called at the same time.
+type Broker struct {
+	log       *slog.Logger
+	limits    Limits
+	clock     func() time.Time
+	authorize func(Access) bool
+	origins   []string
+
+	things   *things.Service
+	front    *mqtt.Server // codec and handshake only: its Serve is never called
+	listener *listener.Listener
+	clients  registry
+	index    *topic.Index[*client]
+	retained *retained.Store
+	isLive   func(*client) bool // for the choice among members of a shared subscription
+
+	connections atomic.Uint64 // numbers connections, for the front end
+	lifecycle   atomic.Int64  // last versionNumber of an event
+	count       counters
+	routes      sync.Pool // of *[]topic.Entry[*client]
+	buffers     bufferPool
+
+	tasks    sync.WaitGroup // requests and timers under way
+	mu       sync.Mutex     // guards what follows
+	closing  bool
+	greeting map[*conn]struct{} // connections whose CONNECT is not yet accepted
 }
 
-// Broker is an MQTT server.
-type Broker struct{ todo int }
-
-// New returns a broker. Call SetService before the first connection.
-func New(o Options) (*Broker, error) { panic("todo") }
-
-// SetService gives the broker the service that answers shadow requests. The service's Publisher is the broker:
-// make the broker first, then the service, then call SetService, then serve.
-func (b *Broker) SetService(s *things.Service) { panic("todo") }
-
-// ServeTCP accepts connections until Shutdown.
-func (b *Broker) ServeTCP(l net.Listener) error { panic("todo") }
-
-// WebSocket returns the handler to mount at /mqtt.
-func (b *Broker) WebSocket() http.Handler { panic("todo") }
-
-// Publish implements things.Publisher.
-func (b *Broker) Publish(m *things.Message) { panic("todo") }
-
-// Shutdown ends all connections, telling MQTT 5 clients so, and waits for them until ctx ends.
-func (b *Broker) Shutdown(ctx context.Context) error { panic("todo") }
-
-// UserProperty is a name with a value; names may repeat and their order counts.
-type UserProperty struct {
-	Name, Value string
+// New returns a broker. Its order of life: New, then [things.New] with the broker
+// as Publisher, SetService, Serve, Shutdown, and at last the service's Close.
+func New(o Options) (*Broker, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Authorize == nil {
+		o.Authorize = func(Access) bool { return true }
+	}
+	limits, err := o.Limits.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		log:       o.Log,
+		limits:    limits,
+		clock:     o.Now,
+		authorize: o.Authorize,
+		origins:   o.Origins,
+		clients:   registry{m: map[string]*client{}},
+		greeting:  map[*conn]struct{}{},
+		index:     topic.NewIndex[*client](limits.TopicLevels),
+		retained:  retained.New(retained.Limits{Messages: limits.RetainedMessages, Bytes: limits.RetainedBytes}),
+	}
+	b.isLive = func(c *client) bool { return c.online.Load() }
+	b.routes.New = func() any { return new([]topic.Entry[*client]) }
+	b.listener = listener.New(listener.Options{Handle: b.handle, Log: o.Log, FirstRead: limits.ConnectTimeout})
+	if b.front, err = newFrontEnd(b); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	return b, nil
 }
 
-// Properties are the MQTT 5 properties of a message that travel with it.
-type Properties struct {
-	PayloadUTF8     bool // payload format indicator 1
-	ContentType     string
-	ResponseTopic   string
-	CorrelationData []byte
-	MessageExpiry   time.Duration // whole seconds; 0 is none
-	User            []UserProperty
+// SetService gives the broker the service that answers shadow requests. It is
+// called once, before the first connection: the service needs the broker as its
+// Publisher, so one of them has to come first.
+func (b *Broker) SetService(s *things.Service) { b.things = s }
+
+// ServeTCP accepts MQTT connections from l until Shutdown, and then returns nil.
+// It closes l.
+func (b *Broker) ServeTCP(l net.Listener) error {
+	if err := b.listener.Serve(l); !errors.Is(err, listener.ErrClosed) {
+		return fmt.Errorf("broker: %w", err)
+	}
+	return nil
 }
 
-// Publication is a message to publish.
-type Publication struct {
-	Topic      string
-	Payload    []byte
-	QoS        byte
-	Retain     bool
-	Properties Properties
-	Author     shadow.Author
+// WebSocket returns the handler of MQTT over WebSocket.
+func (b *Broker) WebSocket() http.Handler {
+	return b.listener.WebSocket(listener.WebSocketOptions{Origins: b.origins})
 }
 
-// PublishMessage publishes p as a client would: a request topic of a shadow is a request, whose outcome
-// goes out on its topics. The error is ErrTopic for a topic that may not be published to.
-func (b *Broker) PublishMessage(ctx context.Context, p Publication) error { panic("todo") }
-
-// RetainedMessage is a stored retained message.
-type RetainedMessage struct {
-	Topic    string
-	Payload  []byte
-	QoS      byte
-	Modified int64 // ms since the epoch
-	User     []UserProperty
+// Shutdown accepts no more connections and ends those that there are: clients of
+// MQTT 5 are told so (0x8B), what waits for a client is written, wills are sent
+// [MQTT-3.1.2-8]. It waits for all of that until ctx ends, and then cuts what is
+// left and returns the error of ctx.
+func (b *Broker) Shutdown(ctx context.Context) error {
+	b.listener.Close()
+	b.mu.Lock()
+	b.closing = true
+	for c := range b.greeting {
+		c.cut(cause{reason: reasonShutdown})
+	}
+	b.mu.Unlock()
+	for _, c := range b.clients.all() {
+		c.shutDown()
+	}
+	err := b.listener.Wait(ctx)
+	for _, c := range b.clients.all() { // all offline now
+		c.end()
+	}
+	return errors.Join(err, b.waitTasks(ctx))
 }
 
-// RetainedMessage returns the retained message of topic.
-func (b *Broker) RetainedMessage(topic string) (RetainedMessage, bool) { panic("todo") }
-
-// RetainedMessages returns up to limit retained messages whose topics come after the topic after, by topic.
-func (b *Broker) RetainedMessages(after string, limit int) []RetainedMessage { panic("todo") }
-
-// Connection describes a client id that is connected or has a session.
-type Connection struct {
-	ClientID          string
-	Connected         bool
-	CleanSession      bool
-	ConnectedSince    int64  // ms, 0 when not connected
-	DisconnectedSince int64  // ms, 0 when connected
-	DisconnectReason  string // as in the disconnected event
-	KeepAlive         time.Duration
-	SessionExpiry     time.Duration
-	Source, Target    string // host:port of both ends
+// greet counts c among the connections that no client id has yet.
+func (b *Broker) greet(c *conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.greeting[c] = struct{}{}
+	if b.closing {
+		c.cut(cause{reason: reasonShutdown})
+	}
 }
 
-// Connection returns what is known of a client id; false when it is neither connected nor has a session.
-func (b *Broker) Connection(clientID string) (Connection, bool) { panic("todo") }
-
-// Subscription is one subscription of a session.
-type Subscription struct {
-	Filter string
-	QoS    byte
+// greeted ends what greet began; false when the server is shutting down.
+func (b *Broker) greeted(c *conn) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.greeting, c)
+	return !b.closing
 }
 
-// Subscriptions returns up to limit subscriptions of a session whose filters come after the filter after, by filter.
-func (b *Broker) Subscriptions(clientID, after string, limit int) ([]Subscription, bool) {
-	panic("todo")
+// begin counts a task that Shutdown has to wait for; false when it is too late for it.
+func (b *Broker) begin() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing {
+		return false
+	}
+	b.tasks.Add(1)
+	return true
 }
 
-// DisconnectOptions say how to end a connection.
-type DisconnectOptions struct {
-	CleanSession bool // drop the session too
-	PreventWill  bool // do not send the will
+func (b *Broker) waitTasks(ctx context.Context) error {
+	idle := make(chan struct{})
+	go func() {
+		b.tasks.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("broker: tasks under way: %w", context.Cause(ctx))
+	}
 }
 
-// Disconnect ends the connection of a client id (and its session); false when there is neither.
-func (b *Broker) Disconnect(clientID string, o DisconnectOptions) bool { panic("todo") }
-
-// Stats are counters since the start and gauges of now.
-type Stats struct {
-	Connections   int64 // now
-	Sessions      int64 // now, connected or not
-	Subscriptions int64 // now
-	Retained      int64 // now
-	RetainedBytes int64 // now
-
-	Connected        int64 // CONNECTs accepted
-	ConnectsRefused  int64
-	MessagesIn       int64
-	MessagesOut      int64
-	BytesIn          int64
-	BytesOut         int64
-	Requests         int64 // shadow requests
-	DroppedSlow      int64 // QoS 0 to a client that reads too slowly
-	DroppedQueueFull int64
-	DroppedExpired   int64
-	DroppedTooBig    int64 // above a client's Maximum Packet Size
-	Refused          int64 // publishes to topics that are not open to clients
-	Panics           int64 // connections ended by a defect
+func (b *Broker) isClosing() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closing
 }
 
-// Stats returns a snapshot.
-func (b *Broker) Stats() Stats { panic("todo") }
+// now is the time in ms since the epoch.
+func (b *Broker) now() int64 { return b.clock().UnixMilli() }

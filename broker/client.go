@@ -1,0 +1,322 @@
+package broker
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/umbra-iot/umbra/broker/session"
+	"github.com/umbra-iot/umbra/broker/topic"
+	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/shadow"
+	"github.com/umbra-iot/umbra/things"
+)
+
+// client is what the broker keeps of one client id: its session, and the
+// connection that owns the session now.
+type client struct {
+	id     string
+	b      *Broker
+	online atomic.Bool // there is a connection that has its CONNACK
+
+	mu        sync.Mutex // guards what follows
+	gone      bool       // no longer in the registry
+	sess      *session.Session
+	conn      *conn  // owns the session, nil while offline
+	live      bool   // conn has its CONNACK: messages may be written to it
+	sessionID string // of events
+	will      *will  // of the connection, or, while offline, waiting for its delay
+	willAt    int64  // ms since the epoch when the waiting will is sent
+	timer     *time.Timer
+	scans     []scan                // retained messages still to be delivered
+	deltas    map[shadow.ID]uint64  // last version of the deltas that came while the current one was asked for
+	waiting   map[uint16][]ackPlace // QoS 2 publishes under way, with the places of their repetitions
+	last      Connection            // for GetConnection
+	counted   session.Counters      // what the session dropped, as far as it is in the statistics
+}
+
+// ackPlace is a place in the queue of a connection.
+type ackPlace struct {
+	c     *conn
+	place uint64
+}
+
+// registry finds clients by id.
+type registry struct {
+	mu sync.Mutex
+	m  map[string]*client
+}
+
+// lock returns the client of an id, made if need be, with its mutex locked.
+func (r *registry) lock(b *Broker, id string) *client {
+	for {
+		r.mu.Lock()
+		c := r.m[id]
+		if c == nil {
+			c = &client{id: id, b: b, sess: session.New(session.Config{
+				MaxMessages: b.limits.QueueMessages, MaxBytes: b.limits.QueueBytes, WhenFull: session.DropOldest,
+			})}
+			r.m[id] = c
+		}
+		r.mu.Unlock()
+		c.mu.Lock()
+		if !c.gone {
+			return c
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (r *registry) get(id string) *client {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.m[id]
+}
+
+func (r *registry) all() []*client {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*client, 0, len(r.m))
+	for _, c := range r.m {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (r *registry) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.m)
+}
+
+// remove forgets a client that holds nothing any more. c.mu is held.
+func (r *registry) remove(c *client) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.gone = true
+	delete(r.m, c.id)
+}
+
+// deliver hands a message over: QoS 1 and 2 to the session, QoS 0 to the
+// connection. source is the message of the shadow service that m carries, if any.
+func (c *client) deliver(m *wire.Message, e *topic.Entry[*client], source *things.Message, now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if source != nil && source.Kind == shadow.KindDelta && c.deltas != nil {
+		if _, asked := c.deltas[source.ID]; asked {
+			c.deltas[source.ID] = source.Version
+		}
+	}
+	c.hand(m, e, m.Retain && e.RetainAsPublished, now)
+}
+
+// hand is the one way of a message to a client. mu is held.
+func (c *client) hand(m *wire.Message, e *topic.Entry[*client], retain bool, now int64) {
+	qos := min(m.QoS, e.QoS)
+	if qos == 0 {
+		c.send(m, e, retain, now)
+		return
+	}
+	c.sess.Enqueue(session.Delivery{Message: m, QoS: qos, Retain: retain, Identifiers: e.Identifiers}, now)
+	c.pump(now, false)
+}
+
+// send writes a QoS 0 message, or drops it when the client does not keep up. mu is held.
+func (c *client) send(m *wire.Message, e *topic.Entry[*client], retain bool, now int64) {
+	if !c.live {
+		return
+	}
+	k := c.conn
+	if k.packetMax != 0 && uint32(wire.PublishSize(k.version, m, 0, e.Identifiers)) > k.packetMax {
+		c.b.count.droppedTooBig.Add(1)
+		return
+	}
+	if !k.out.room() {
+		c.b.count.droppedSlow.Add(1)
+		return
+	}
+	k.out.shut(wire.AppendPublish(k.out.open(), k.version, m, wire.Publish{
+		Retain: retain, Identifiers: e.Identifiers, Now: now,
+	}), false)
+	c.b.count.messagesOut.Add(1)
+}
+
+// pump writes what the session has to send, as long as the connection keeps up.
+// reader says that the caller is the connection's reading goroutine. mu is held.
+func (c *client) pump(now int64, reader bool) {
+	defer c.countDropped()
+	if !c.live {
+		return
+	}
+	k := c.conn
+	for k.out.room() {
+		p, ok := c.sess.Next(now)
+		if !ok {
+			return
+		}
+		k.out.shut(p.Append(k.out.open(), k.version), reader)
+		if p.Message != nil {
+			c.b.count.messagesOut.Add(1)
+		}
+	}
+}
+
+// countDropped takes over what the session dropped. mu is held.
+func (c *client) countDropped() {
+	if n := c.sess.Counters(); n != c.counted {
+		c.b.count.dropped(n, c.counted)
+		c.counted = n
+	}
+}
+
+// resume goes on delivering to k after it was slow.
+func (c *client) resume(k *conn) {
+	c.withSession(k, func() { c.pump(c.b.now(), false) })
+	c.scanOn(k, false)
+}
+
+// withSession calls do with mu held if k still owns the session, and reports whether.
+func (c *client) withSession(k *conn, do func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != k {
+		return false
+	}
+	do()
+	return true
+}
+
+// aftermath is what the end of a connection or session brings about: to be
+// routed when no client's mutex is held.
+type aftermath struct {
+	left  *event // the disconnected event
+	wills []*will
+}
+
+func (a *aftermath) send(w *will) {
+	if w != nil {
+		a.wills = append(a.wills, w)
+	}
+}
+
+// conclude publishes an aftermath.
+func (b *Broker) conclude(a aftermath) {
+	if a.left != nil {
+		b.emit("presence/disconnected", *a.left)
+	}
+	for _, w := range a.wills {
+		b.sendWill(w)
+	}
+}
+
+// detach ends the part of connection k in the session, unless another
+// connection has taken it over.
+func (c *client) detach(k *conn, end *cause) {
+	var a aftermath
+	c.withSession(k, func() {
+		now := c.b.now()
+		c.release(end, now, &a)
+		c.settle(now, &a)
+	})
+	c.b.conclude(a)
+}
+
+// release takes the session from its connection. A will that is due at once is
+// in the aftermath, another one waits. mu is held.
+func (c *client) release(end *cause, now int64, a *aftermath) {
+	k := c.conn
+	c.conn, c.scans, c.deltas = nil, nil, nil
+	c.sess.Disconnect(now)
+	c.last.Connected, c.last.ConnectedSince, c.last.DisconnectedSince, c.last.DisconnectReason = false, 0, now, end.reason
+	if c.live {
+		c.live = false
+		c.online.Store(false)
+		c.b.count.connections.Add(-1)
+		e := c.event("disconnected", now)
+		e.ByClient, e.DisconnectReason, e.VersionNumber = &end.byClient, end.reason, &k.versionNumber
+		a.left = &e
+	}
+	switch {
+	case c.will == nil:
+	case end.noWill:
+		c.will = nil
+	case c.will.delay == 0 || c.b.isClosing():
+		a.send(c.will)
+		c.will = nil
+	default:
+		c.willAt = now + c.will.delay.Milliseconds()
+	}
+}
+
+// settle sees to a client that is offline: a will that is due is sent, a session
+// that is over is forgotten, else a timer waits for that. mu is held.
+func (c *client) settle(now int64, a *aftermath) {
+	c.stopTimer()
+	if c.conn != nil || c.gone {
+		return
+	}
+	over := c.sess.Over(now)
+	if c.will != nil && (over || c.willAt <= now) { // [MQTT-3.1.2-8]
+		a.send(c.will)
+		c.will = nil
+	}
+	if over {
+		c.dropSubscriptions()
+		c.b.clients.remove(c)
+		return
+	}
+	next, ends := c.sess.ExpiresAt()
+	if c.will != nil && (!ends || c.willAt < next) {
+		next, ends = c.willAt, true
+	}
+	if ends && !c.b.isClosing() {
+		c.timer = time.AfterFunc(time.Duration(next-now)*time.Millisecond, c.tick)
+	}
+}
+
+func (c *client) stopTimer() {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+}
+
+// tick does what settle has set the timer for.
+func (c *client) tick() {
+	if !c.b.begin() {
+		return
+	}
+	defer c.b.tasks.Done()
+	var a aftermath
+	c.mu.Lock()
+	c.settle(c.b.now(), &a)
+	c.mu.Unlock()
+	c.b.conclude(a)
+}
+
+// dropSubscriptions takes the client out of the index. mu is held.
+func (c *client) dropSubscriptions() {
+	for s := range c.sess.Subscriptions("") {
+		c.b.index.Remove(s.Filter, c)
+	}
+}
+
+// shutDown ends the connection because the server stops.
+func (c *client) shutDown() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		c.conn.stop(cause{code: 0x8B, text: "server shutting down", reason: reasonShutdown})
+	}
+}
+
+// end sends the will that waits and drops the session: with the process it is over.
+func (c *client) end() {
+	var a aftermath
+	c.mu.Lock()
+	c.stopTimer()
+	a.send(c.will)
+	c.will = nil
+	c.mu.Unlock()
+	c.b.conclude(a)
+}

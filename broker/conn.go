@@ -1,0 +1,210 @@
+package broker
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker/wire"
+)
+
+// conn is one network connection. It is the net.Conn that the front end reads
+// from and writes to, so that a hook finds it again as the client's Net.Conn.
+//
+// The fields of the CONNECT packet are written by the reading goroutine before
+// other goroutines know of the connection.
+type conn struct {
+	net.Conn
+	b   *Broker
+	out outbox
+
+	// From the CONNECT packet.
+	connected     bool // a CONNECT packet came
+	clientID      string
+	assignedID    bool
+	version       wire.Version
+	cleanStart    bool
+	expiry        uint32        // seconds that the session gets
+	askedExpiry   uint32        // seconds that the client asked for
+	keepAlive     time.Duration // in force, 0 for none
+	askedAlive    time.Duration
+	receiveMax    uint16
+	packetMax     uint32 // 0 for no limit
+	noProblem     bool   // the client wants no reason strings
+	extendedAuth  bool   // the client wants the AUTH exchange, which there is not
+	will          *will
+	client        *client // nil until the CONNECT is accepted
+	present       bool    // the session was there before
+	versionNumber int64   // of events
+	acknowledged  bool    // a CONNACK of success was written; guarded by client.mu
+
+	acks    ackQueue
+	aliases map[uint16]string // topic aliases; of the reading goroutine
+	frontID string            // what the front end takes for the client id: unique, so that it sees no takeover
+
+	armed     time.Time // read deadline that is set, after the CONNECT packet
+	unlimited bool      // there is none
+
+	stopping sync.WaitGroup
+	cause    atomic.Pointer[cause]
+}
+
+// cause is why a connection ends.
+type cause struct {
+	code     byte   // reason code for DISCONNECT, 0 for none to be sent
+	text     string // reason string
+	reason   string // disconnectReason of the event
+	noWill   bool   // the will is not sent
+	byClient bool
+}
+
+// The disconnectReason of an event, as AWS names them.
+const (
+	reasonClient    = "CLIENT_INITIATED_DISCONNECT"
+	reasonError     = "CLIENT_ERROR"
+	reasonLost      = "CONNECTION_LOST"
+	reasonDuplicate = "DUPLICATE_CLIENTID"
+	reasonKeepAlive = "MQTT_KEEP_ALIVE_TIMEOUT"
+	reasonServer    = "SERVER_ERROR"
+	reasonShutdown  = "SERVER_INITIATED_DISCONNECT"
+	reasonAPI       = "API_INITIATED_DISCONNECT"
+)
+
+// handle runs a connection to its end.
+func (b *Broker) handle(raw net.Conn) {
+	c := &conn{Conn: raw, b: b}
+	c.out = outbox{
+		raw: raw, pool: &b.buffers, timeout: b.limits.WriteTimeout, limit: b.limits.OutgoingBytes,
+		drained: c.drained, written: func(n int) { b.count.bytesOut.Add(int64(n)) },
+	}
+	c.out.init()
+	c.acks.init(c, int(b.limits.ReceiveMaximum))
+	b.greet(c)
+	defer c.finish() // also when a panic is on its way to the listener
+	err := b.front.EstablishConnection("", c)
+	c.fail(causeOf(err))
+}
+
+// finish ends what the connection was part of, after its reader has ended.
+func (c *conn) finish() {
+	end := c.fail(cause{code: 0x80, reason: reasonServer})
+	c.acks.stop()
+	c.b.greeted(c)
+	c.b.front.Clients.Delete(c.frontID) // it forgets to, for some that end early
+	if c.client != nil {
+		c.client.detach(c, end)
+	}
+	c.out.close(c.farewell(end)) // nobody else knows the connection now
+	c.stopping.Wait()
+}
+
+// farewell is the DISCONNECT packet for a cause, if one has to be sent.
+func (c *conn) farewell(end *cause) []byte {
+	if c.version < wire.V5 || !c.acknowledged || end.code < wire.ReasonFailure { // [MQTT-3.14.0-1]
+		return nil
+	}
+	return wire.AppendDisconnect(nil, end.code, c.reasonString(end.text))
+}
+
+// fail notes why the connection ends, unless that is known already, and returns
+// the cause that counts.
+func (c *conn) fail(why cause) *cause {
+	c.cause.CompareAndSwap(nil, &why)
+	return c.cause.Load()
+}
+
+// stop ends the connection from outside. It does not wait: the reader wakes up
+// when the last bytes are written. The caller holds the mutex of the client that
+// the connection belongs to.
+func (c *conn) stop(why cause) {
+	last := c.farewell(c.fail(why))
+	c.acks.stop()
+	c.stopping.Go(func() { c.out.close(last) })
+}
+
+// cut is stop for a connection that belongs to no client yet; Broker.mu is held.
+func (c *conn) cut(why cause) {
+	c.fail(why)
+	c.stopping.Go(func() { c.out.close(nil) })
+}
+
+// causeOf tells why the front end gave a connection up.
+func causeOf(err error) cause {
+	if err == nil {
+		return cause{reason: reasonLost}
+	}
+	if code, ok := errors.AsType[packets.Code](err); ok {
+		return cause{code: code.Code, text: code.Reason, reason: reasonError}
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return cause{code: packets.ErrKeepAliveTimeout.Code, text: packets.ErrKeepAliveTimeout.Reason, reason: reasonKeepAlive}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return cause{reason: reasonLost}
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return cause{reason: reasonLost}
+	}
+	return cause{code: packets.ErrMalformedPacket.Code, text: packets.ErrMalformedPacket.Reason, reason: reasonError}
+}
+
+// reasonString returns text if the client takes reason strings [MQTT-3.1.2-29].
+func (c *conn) reasonString(text string) string {
+	const packet = 16 // what a packet with a reason string has besides
+	if c.noProblem || c.packetMax != 0 && uint32(len(text)+packet) > c.packetMax {
+		return ""
+	}
+	return text
+}
+
+// Read writes what the last packets have brought about, and then reads.
+func (c *conn) Read(p []byte) (int, error) {
+	c.out.flush()
+	n, err := c.Conn.Read(p)
+	c.b.count.bytesIn.Add(int64(n))
+	return n, err
+}
+
+// Write takes the packets that the front end writes: CONNACK.
+func (c *conn) Write(p []byte) (int, error) {
+	c.out.add(p, true)
+	return len(p), nil
+}
+
+// SetDeadline is called by the front end before every packet. It keeps the
+// deadline for reading at 1.5 times the keep-alive [MQTT-3.1.2-22] or a little
+// later, whatever the argument: the front end's own sum overflows. Moving the
+// deadline costs, so it is not done for every packet.
+func (c *conn) SetDeadline(time.Time) error {
+	if c.keepAlive == 0 {
+		if c.unlimited {
+			return nil
+		}
+		c.unlimited = true
+		return c.Conn.SetReadDeadline(time.Time{})
+	}
+	now := time.Now()
+	patience := c.keepAlive + c.keepAlive/2
+	if c.armed.Sub(now) >= patience {
+		return nil
+	}
+	c.armed = now.Add(patience + patience/8)
+	return c.Conn.SetReadDeadline(c.armed)
+}
+
+// Close does nothing: the front end calls it when it is done with the
+// connection, but the client may still have to be told why it ends.
+func (c *conn) Close() error { return nil }
+
+// drained goes on delivering after the client was slow.
+func (c *conn) drained() {
+	if c.client != nil {
+		c.client.resume(c)
+	}
+}

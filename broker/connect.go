@@ -1,0 +1,234 @@
+package broker
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker/session"
+	"github.com/umbra-iot/umbra/broker/wire"
+)
+
+// connect takes what a CONNECT packet asks for and rewrites the packet for the front end.
+func (c *conn) connect(pk *packets.Packet) {
+	c.connected = true
+	c.version = wire.Version(pk.ProtocolVersion)
+	c.clientID = strings.Clone(pk.Connect.ClientIdentifier)
+	c.cleanStart = pk.Connect.Clean
+	c.askedAlive = time.Duration(pk.Connect.Keepalive) * time.Second
+	c.keepAlive = c.askedAlive
+	if limit := c.b.limits.KeepAlive; limit != 0 && c.version >= wire.V5 && (c.keepAlive == 0 || c.keepAlive > limit) {
+		c.keepAlive = limit
+	}
+	c.receiveMax = pk.Properties.ReceiveMaximum
+	c.packetMax = pk.Properties.MaximumPacketSize
+	c.noProblem = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0
+	c.extendedAuth = pk.Properties.AuthenticationMethod != ""
+	c.askedExpiry = pk.Properties.SessionExpiryInterval
+	if c.version < wire.V5 && !c.cleanStart {
+		c.askedExpiry = math.MaxUint32
+	}
+	c.expiry = c.b.limits.sessionExpiry(c.askedExpiry)
+	if pk.Connect.WillFlag {
+		c.will = newWill(pk)
+	}
+	c.frontID = strconv.FormatUint(c.b.connections.Add(1), 10)
+
+	surplus := !pk.Connect.WillFlag && (pk.Connect.WillRetain || pk.Connect.WillQos != 0)
+	pk.Connect.ClientIdentifier = c.frontID
+	pk.Connect.Clean = true
+	pk.Connect.Keepalive = math.MaxUint8
+	pk.Connect.WillFlag = false
+	pk.Connect.WillRetain = surplus // which the front end refuses [MQTT-3.1.2-11], [MQTT-3.1.2-13]
+	pk.Connect.WillTopic, pk.Connect.WillPayload, pk.Connect.WillProperties = "", nil, packets.Properties{}
+	pk.Properties = packets.Properties{MaximumPacketSize: c.packetMax}
+}
+
+// accept decides about the connection and gives it the session.
+func (c *conn) accept() packets.Code {
+	if code := c.identify(); code != packets.CodeSuccess {
+		return code
+	}
+	if c.extendedAuth {
+		return packets.ErrBadAuthenticationMethod
+	}
+	if !c.b.authorize(Access{Action: Connect, ClientID: c.clientID}) {
+		return packets.ErrNotAuthorized
+	}
+	if c.will != nil {
+		if code := c.checkWill(); code != packets.CodeSuccess {
+			return code
+		}
+	}
+	c.takeOver()
+	if !c.b.greeted(c) {
+		return packets.ErrServerShuttingDown
+	}
+	return packets.CodeSuccess
+}
+
+// identify checks the client identifier, or assigns one [MQTT-3.1.3-6].
+func (c *conn) identify() packets.Code {
+	switch {
+	case c.clientID != "":
+		if len(c.clientID) > c.b.limits.ClientIDBytes {
+			return packets.ErrClientIdentifierNotValid
+		}
+	case c.version < wire.V5 && !c.cleanStart: // [MQTT-3.1.3-8] of 3.1.1
+		return packets.ErrClientIdentifierNotValid
+	default:
+		c.clientID, c.assignedID = "umbra-"+rand.Text(), true
+	}
+	return packets.CodeSuccess
+}
+
+// takeOver makes c the owner of its client id's session. A connection that has
+// it now is told to go [MQTT-3.1.4-3]; its will is sent before this connection
+// gets its CONNACK, so that it cannot undo what this connection reports.
+func (c *conn) takeOver() {
+	c.b.conclude(c.own(c.b.clients.lock(c.b, c.clientID)))
+}
+
+// own does takeOver for a client whose mutex is locked, and unlocks it.
+func (c *conn) own(cl *client) (a aftermath) {
+	defer cl.mu.Unlock()
+	now := c.b.now()
+	if old := cl.conn; old != nil {
+		end := cause{code: packets.ErrSessionTakenOver.Code, text: packets.ErrSessionTakenOver.Reason, reason: reasonDuplicate}
+		old.stop(end)
+		cl.release(&end, now, &a)
+	}
+	cl.stopTimer()
+	if c.cleanStart || cl.sess.Over(now) {
+		cl.dropSubscriptions()
+		a.send(cl.will)
+	}
+	c.present = cl.sess.Connect(session.ConnectParams{
+		Version: c.version, CleanStart: c.cleanStart, ReceiveMaximum: c.receiveMax, MaximumPacketSize: c.packetMax, Expiry: c.expiry,
+	}, now)
+	if !c.present {
+		cl.sessionID, cl.waiting, cl.counted = newSessionID(), nil, session.Counters{}
+	}
+	cl.will = c.will // one that waited is not sent any more [MQTT-3.1.3-9]
+	cl.conn = c
+	c.versionNumber = c.b.nextVersion(now)
+	cl.last = Connection{
+		ClientID: c.clientID, Connected: true, CleanSession: c.cleanStart, ConnectedSince: now, KeepAlive: c.keepAlive,
+		SessionExpiry: time.Duration(c.expiry) * time.Second, Source: c.RemoteAddr().String(), Target: c.LocalAddr().String(),
+	}
+	c.client = cl
+	return a
+}
+
+func newSessionID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}
+
+// completeConnack fills in what the front end does not know.
+func (c *conn) completeConnack(pk *packets.Packet) {
+	if c.version < wire.V5 {
+		pk.ReasonCode = returnCode(pk.ReasonCode)
+		pk.SessionPresent = c.present && pk.ReasonCode == 0 && c.version > 3 // 3.1 has no such flag
+		return
+	}
+	if pk.ReasonCode != 0 {
+		pk.Properties.ReasonString = c.reasonString(pk.Properties.ReasonString)
+		return
+	}
+	pk.SessionPresent = c.present // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+	p := &pk.Properties
+	if c.expiry != c.askedExpiry {
+		p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = c.expiry, true
+	}
+	if c.assignedID {
+		p.AssignedClientID = c.clientID // [MQTT-3.2.2-16]
+	}
+	if c.keepAlive != c.askedAlive {
+		p.ServerKeepAlive, p.ServerKeepAliveFlag = uint16(c.keepAlive/time.Second), true
+	}
+	p.MaximumPacketSize = uint32(c.b.limits.packetBytes())
+	p.TopicAliasMaximum = c.b.limits.TopicAliasMaximum
+	p.RetainAvailable, p.RetainAvailableFlag = 1, true
+	p.WildcardSubAvailable, p.WildcardSubAvailableFlag = 1, true
+	p.SubIDAvailable, p.SubIDAvailableFlag = 1, true
+	p.SharedSubAvailable, p.SharedSubAvailableFlag = 1, true
+}
+
+// returnCode is the MQTT 3.1.1 return code (3.2.2.3) for a reason code of MQTT 5.
+func returnCode(reason byte) byte {
+	switch reason {
+	case 0, 1, 2, 3, 4, 5:
+		return reason
+	case packets.ErrProtocolViolation.Code, packets.ErrUnsupportedProtocolVersion.Code: // the front end says 0x82 for an unknown version
+		return packets.Err3UnsupportedProtocolVersion.Code
+	case packets.ErrClientIdentifierNotValid.Code:
+		return packets.Err3ClientIdentifierNotValid.Code
+	case packets.ErrBadUsernameOrPassword.Code:
+		return packets.ErrMalformedUsernameOrPassword.Code
+	case packets.ErrNotAuthorized.Code, packets.ErrBanned.Code, packets.ErrTopicNameInvalid.Code:
+		return packets.Err3NotAuthorized.Code
+	default:
+		return packets.Err3ServerUnavailable.Code
+	}
+}
+
+// established begins delivery, after the CONNACK.
+func (c *conn) established() {
+	var (
+		asked  []announcement
+		joined event
+	)
+	alive := c.client.withSession(c, func() {
+		cl := c.client
+		cl.live, c.acknowledged = true, true
+		cl.online.Store(true)
+		c.b.count.connections.Add(1)
+		c.b.count.accepted.Add(1)
+		joined = cl.event("connected", cl.last.ConnectedSince)
+		joined.IPAddress, joined.VersionNumber = host(c.RemoteAddr()), &c.versionNumber
+		asked = cl.resumed()
+		cl.pump(c.b.now(), true)
+	})
+	if !alive {
+		return
+	}
+	c.b.emit("presence/connected", joined)
+	c.announce(asked)
+}
+
+// disconnect takes the DISCONNECT packet.
+func (c *conn) disconnect(pk *packets.Packet) bool {
+	end := cause{reason: reasonClient, noWill: pk.ReasonCode != packets.CodeDisconnectWillMessage.Code, byClient: true} // [MQTT-3.14.4-3]
+	if pk.Properties.SessionExpiryIntervalFlag {
+		if c.askedExpiry == 0 && pk.Properties.SessionExpiryInterval != 0 {
+			return c.reject(packets.ErrProtocolViolationZeroNonZeroExpiry) // MQTT 5, 3.14.2.2.2
+		}
+		expiry := c.b.limits.sessionExpiry(pk.Properties.SessionExpiryInterval)
+		c.client.withSession(c, func() {
+			c.client.sess.SetExpiry(expiry)
+			c.client.last.SessionExpiry = time.Duration(expiry) * time.Second
+		})
+	}
+	c.fail(end)
+	return false
+}
+
+// pong answers PINGREQ.
+func (c *conn) pong() { c.out.shut(wire.AppendPingresp(c.out.open()), true) }
+
+// host is the address without the port.
+func host(a net.Addr) string {
+	h, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return h
+}

@@ -1,0 +1,83 @@
+package broker
+
+import (
+	"errors"
+	"math"
+	"time"
+)
+
+// Limits bound what clients may use. A zero field means its default.
+type Limits struct {
+	PayloadBytes      int           // of a PUBLISH; packets may be 1 KiB larger; default 128 KiB
+	ReceiveMaximum    uint16        // QoS 1 and 2 messages of a client, or shadow requests, that are not yet acknowledged; default 1024
+	TopicAliasMaximum uint16        // topic aliases of one connection; default 16
+	TopicLevels       int           // of a topic filter; default 128
+	ClientIDBytes     int           // of a client identifier; default 128
+	KeepAlive         time.Duration // longest keep-alive; clients of MQTT 5 that ask for more or for none are told so; default: as the client wants
+	SessionExpiry     time.Duration // of sessions of MQTT 3.1.1, and the most that clients of MQTT 5 get; default 7 days
+	QueueMessages     int           // QoS 1 and 2 messages kept for one client; the oldest go first; default 10000
+	QueueBytes        int64         // the same, in bytes; default 64 MiB
+	RetainedMessages  int           // retained messages in all; default 1000000
+	RetainedBytes     int64         // the same, in bytes; default 256 MiB
+	OutgoingBytes     int           // written to one connection and not yet taken by the network; default 1 MiB
+	ConnectTimeout    time.Duration // from the accept to the end of the CONNECT packet; default 10 s
+	WriteTimeout      time.Duration // after which a client that takes no bytes at all is cut off; default 20 s
+}
+
+// headerAllowance is the room for topic and properties beside the largest payload.
+const headerAllowance = 1024
+
+func (l Limits) withDefaults() (Limits, error) {
+	setDefault(&l.PayloadBytes, 128<<10)
+	setDefault(&l.ReceiveMaximum, 1024)
+	setDefault(&l.TopicAliasMaximum, 16)
+	setDefault(&l.TopicLevels, 128)
+	setDefault(&l.ClientIDBytes, 128)
+	setDefault(&l.SessionExpiry, 7*24*time.Hour)
+	setDefault(&l.QueueMessages, 10000)
+	setDefault(&l.QueueBytes, 64<<20)
+	setDefault(&l.RetainedMessages, 1000000)
+	setDefault(&l.RetainedBytes, 256<<20)
+	setDefault(&l.OutgoingBytes, 1<<20)
+	setDefault(&l.ConnectTimeout, 10*time.Second)
+	setDefault(&l.WriteTimeout, 20*time.Second)
+	if l.KeepAlive < 0 || l.KeepAlive > math.MaxUint16*time.Second {
+		return l, errors.New("broker: keep-alive limit is not within 0 and 65535 s")
+	}
+	if l.PayloadBytes < 0 || l.PayloadBytes > 256<<20-headerAllowance {
+		return l, errors.New("broker: payload limit is not within 0 and 256 MiB")
+	}
+	return l, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// packetBytes is the largest packet that is read.
+func (l *Limits) packetBytes() int { return l.PayloadBytes + headerAllowance }
+
+// sessionExpiry is the expiry in seconds that a client gets that asks for so much.
+func (l *Limits) sessionExpiry(seconds uint32) uint32 {
+	return uint32(min(int64(seconds), int64(l.SessionExpiry/time.Second), math.MaxUint32-1))
+}
+
+// Action is what a client wants to do.
+type Action byte
+
+// The actions that are subject to authorization.
+const (
+	Connect   Action = iota + 1 // Topic is empty
+	Publish                     // Topic is a name; a will too, when the client connects and when it is sent
+	Subscribe                   // Topic is a filter, without the prefix of a shared subscription
+)
+
+// Access is one thing that a client wants to do, for Options.Authorize.
+type Access struct {
+	Action   Action
+	ClientID string
+	Topic    string
+}

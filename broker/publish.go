@@ -1,0 +1,350 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker/session"
+	"github.com/umbra-iot/umbra/broker/topic"
+	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/shadow"
+	"github.com/umbra-iot/umbra/things"
+)
+
+// ErrTopic is the error of publishing to a topic that is no valid name, or that is not open to clients.
+var ErrTopic = errors.New("broker: topic not allowed")
+
+// publish handles a PUBLISH packet. An outcome other than acceptance shows in
+// the acknowledgement; MQTT 3.1.1 has no way to say it, and gets a positive one
+// [MQTT-3.3.5-2 of 3.1.1], except when a request was not stored.
+func (c *conn) publish(pk *packets.Packet) bool {
+	c.b.count.messagesIn.Add(1)
+	if code := c.resolve(pk); code != packets.CodeSuccess {
+		return c.reject(code)
+	}
+	m := c.message(pk)
+	t, isRequest := requestTopic(m.Topic)
+	if isRequest && !c.b.authorize(Access{Action: Publish, ClientID: c.clientID, Topic: m.Topic}) {
+		isRequest = false // refusal says why
+	}
+	switch {
+	case pk.FixedHeader.Qos == 2:
+		return c.publishOnce(m, pk.PacketID, t, isRequest)
+	case isRequest:
+		return c.ask(m, pk, t)
+	case pk.FixedHeader.Qos == 0:
+		c.b.take(c.client, m)
+		return true
+	}
+	place, ok := c.acks.take(ackPuback, pk.PacketID)
+	if ok {
+		c.answer(place, ackPuback, c.b.take(c.client, m), true)
+	}
+	return ok
+}
+
+// resolve checks the packet and puts the topic in place of its alias [MQTT-3.3.2-7] to [MQTT-3.3.2-12].
+func (c *conn) resolve(pk *packets.Packet) packets.Code {
+	if code := pk.PublishValidate(c.b.limits.TopicAliasMaximum); code != packets.CodeSuccess {
+		return code
+	}
+	if strings.ContainsAny(pk.Properties.ResponseTopic, "+#") { // [MQTT-3.3.2-14]
+		return packets.ErrProtocolViolationSurplusWildcard
+	}
+	alias := pk.Properties.TopicAlias
+	switch {
+	case alias == 0:
+	case pk.TopicName == "":
+		name, ok := c.aliases[alias]
+		if !ok {
+			return packets.ErrProtocolViolationNoTopic
+		}
+		pk.TopicName = name
+	default:
+		if c.aliases == nil {
+			c.aliases = map[uint16]string{}
+		}
+		c.aliases[alias] = strings.Clone(pk.TopicName)
+	}
+	return packets.CodeSuccess
+}
+
+// message makes the application message of a PUBLISH. Its strings and payload
+// stay in the buffer of the packet, which the front end has made for it alone.
+func (c *conn) message(pk *packets.Packet) *wire.Message {
+	m := wire.Message{
+		Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain, Publisher: c.clientID,
+	}
+	if c.version >= wire.V5 {
+		m.Properties = properties(&pk.Properties)
+		if s := pk.Properties.MessageExpiryInterval; s > 0 {
+			m.Expires = c.b.now() + int64(s)*1000
+		}
+	}
+	return wire.NewMessage(m)
+}
+
+// properties are those that travel with a message, nil for none.
+func properties(p *packets.Properties) *wire.Properties {
+	if !p.PayloadFormatFlag && p.ContentType == "" && p.ResponseTopic == "" && len(p.CorrelationData) == 0 && len(p.User) == 0 {
+		return nil
+	}
+	out := &wire.Properties{
+		PayloadFormat: p.PayloadFormat, HasPayloadFormat: p.PayloadFormatFlag,
+		ContentType: p.ContentType, ResponseTopic: p.ResponseTopic, Correlation: p.CorrelationData,
+	}
+	if len(p.User) > 0 {
+		out.User = make([]wire.UserProperty, len(p.User))
+		for i, u := range p.User {
+			out.User[i] = wire.UserProperty{Key: u.Key, Value: u.Val}
+		}
+	}
+	return out
+}
+
+// ask submits a request of QoS 0 or 1. Also one of QoS 0 takes a place among
+// the acknowledgements: that bounds how many requests are under way.
+func (c *conn) ask(m *wire.Message, pk *packets.Packet, t shadow.Topic) bool {
+	kind, id := ackNone, pk.PacketID
+	if m.QoS > 0 {
+		kind = ackPuback
+	}
+	place, ok := c.acks.take(kind, id)
+	if ok {
+		c.b.request(t, m, c.author(), func(r *things.Result) {
+			c.b.respond(m, r)
+			c.answer(place, kind, outcomeOf(r), false)
+		})
+	}
+	return ok
+}
+
+func (c *conn) author() shadow.Author { return shadow.Author{Channel: "mqtt", ClientID: c.clientID} }
+
+// publishOnce takes a QoS 2 message. A repetition is acknowledged when its
+// original is [MQTT-4.3.3-10].
+func (c *conn) publishOnce(m *wire.Message, id uint16, t shadow.Topic, isRequest bool) bool {
+	place, ok := c.acks.take(ackPubrec, id)
+	if !ok {
+		return false
+	}
+	switch c.firstTime(id, place, isRequest) {
+	case stateGone:
+		return false
+	case stateWaiting:
+		return true
+	case stateRepeated:
+		c.acks.done(place, 0, "", true)
+		return true
+	}
+	cl := c.client
+	if !isRequest {
+		o := c.b.take(cl, m)
+		cl.finishOnce(id, o)
+		c.answer(place, ackPubrec, o, true)
+		return true
+	}
+	c.b.request(t, m, c.author(), func(r *things.Result) {
+		c.b.respond(m, r)
+		o := outcomeOf(r)
+		for _, p := range cl.finishOnce(id, o) {
+			p.c.answer(p.place, ackPubrec, o, false)
+		}
+		c.answer(place, ackPubrec, o, false)
+	})
+	return true
+}
+
+// What a QoS 2 PUBLISH is.
+const (
+	stateGone     = iota // the session has another connection
+	stateFirst           // new: to be processed
+	stateWaiting         // a repetition of one that is under way
+	stateRepeated        // a repetition of one that is done
+)
+
+func (c *conn) firstTime(id uint16, place uint64, isRequest bool) (state int) {
+	c.client.withSession(c, func() {
+		cl := c.client
+		if !cl.sess.InboundQoS2(id) {
+			state = stateFirst
+			if isRequest {
+				cl.waiting = put(cl.waiting, id, nil)
+			}
+			return
+		}
+		c.acks.repeated(place)
+		state = stateRepeated
+		if places, underWay := cl.waiting[id]; underWay {
+			state = stateWaiting
+			cl.waiting[id] = append(places, ackPlace{c, place})
+		}
+	})
+	return state
+}
+
+// finishOnce ends the processing of a QoS 2 publish and returns the places of
+// its repetitions. One that failed may be sent again as a new one.
+func (c *client) finishOnce(id uint16, o outcome) []ackPlace {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o.code >= wire.ReasonFailure {
+		c.sess.Release(id)
+	}
+	places := c.waiting[id]
+	delete(c.waiting, id)
+	return places
+}
+
+// released handles PUBREL [MQTT-4.3.3-11], [MQTT-4.3.3-12].
+func (c *conn) released(pk *packets.Packet) bool {
+	known := false
+	alive := c.client.withSession(c, func() { known = c.client.sess.Release(pk.PacketID) })
+	w := wire.Ack{ID: pk.PacketID}
+	if known {
+		c.acks.completed()
+	} else {
+		w.Reason = packets.ErrPacketIdentifierNotFound.Code
+	}
+	c.out.shut(wire.AppendPubcomp(c.out.open(), c.version, w), true)
+	return alive
+}
+
+// outcome is what became of a publish; the zero value is success.
+type outcome struct {
+	code byte // reason code of MQTT 5
+	text string
+	lost bool // it was not stored: whoever cannot be told so must not take it for done
+}
+
+// answer acknowledges a publish with its outcome.
+func (c *conn) answer(place uint64, kind ackKind, o outcome, reader bool) {
+	switch {
+	case c.version >= wire.V5 || kind == ackNone:
+		c.acks.done(place, o.code, o.text, reader)
+	case !o.lost:
+		c.acks.done(place, 0, "", reader)
+	default: // without an acknowledgement the client sends it again when it is back
+		c.hangUp(cause{reason: reasonServer})
+	}
+}
+
+// hangUp is stop for a caller that holds no lock.
+func (c *conn) hangUp(why cause) {
+	c.client.withSession(c, func() { c.stop(why) })
+}
+
+// take is the door of all messages that are no requests: whether the topic is
+// open to clients, then the router. from is the publishing client, nil for none.
+func (b *Broker) take(from *client, m *wire.Message) outcome {
+	if refusal := b.refusal(from, m); refusal.code != 0 {
+		b.count.forbidden.Add(1)
+		return refusal
+	}
+	return b.route(m, from)
+}
+
+// refusal says why a message may not be published; its code is 0 when it may.
+func (b *Broker) refusal(from *client, m *wire.Message) outcome {
+	if from != nil && !b.authorize(Access{Action: Publish, ClientID: from.id, Topic: m.Topic}) {
+		return outcome{code: packets.ErrNotAuthorized.Code, text: packets.ErrNotAuthorized.Reason}
+	}
+	if isReserved(m.Topic) {
+		b.rejectName(m)
+		return outcome{code: packets.ErrTopicNameInvalid.Code, text: "400 topic is reserved or not known: " + m.Topic}
+	}
+	if err := topic.ValidName(m.Topic); err != nil {
+		return outcome{code: packets.ErrTopicNameInvalid.Code, text: err.Error()}
+	}
+	return outcome{}
+}
+
+func put[K comparable, V any](m map[K]V, k K, v V) map[K]V {
+	if m == nil {
+		m = map[K]V{}
+	}
+	m[k] = v
+	return m
+}
+
+// Publication is a message to publish.
+type Publication struct {
+	Topic      string
+	Payload    []byte // not changed afterwards by the caller
+	QoS        byte
+	Retain     bool // kept as retained message; ignored for requests
+	Properties Properties
+	Author     shadow.Author
+}
+
+// PublishMessage publishes p as a client would: to a request topic of a shadow it
+// is a request, whose outcome goes out on the topics of the shadow. The error
+// is ErrTopic for a topic that is not open to clients, and a *shadow.Error with
+// code 500 for a request that may not be stored.
+func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
+	m := p.Properties.message(b.now())
+	m.Topic, m.Payload, m.QoS, m.Retain, m.Publisher = p.Topic, p.Payload, p.QoS, p.Retain, p.Author.ClientID
+	if err := m.Validate(); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	b.count.messagesIn.Add(1)
+	t, ok := requestTopic(p.Topic)
+	if !ok {
+		if o := b.take(nil, wire.NewMessage(m)); o.code >= wire.ReasonFailure {
+			return fmt.Errorf("%w: %s", ErrTopic, o.text)
+		}
+		return nil
+	}
+	outcomes := make(chan outcome, 1)
+	request := wire.NewMessage(m)
+	b.request(t, request, p.Author, func(r *things.Result) {
+		b.respond(request, r)
+		outcomes <- outcomeOf(r)
+	})
+	select {
+	case o := <-outcomes:
+		if o.lost {
+			return &shadow.Error{Code: 500, Message: o.text}
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("broker: request under way: %w", context.Cause(ctx))
+	}
+}
+
+// settled handles PUBACK, PUBREC and PUBCOMP.
+func (c *conn) settled(pk *packets.Packet) bool {
+	more := false
+	alive := c.client.withSession(c, func() {
+		s, now := c.client.sess, c.b.now()
+		switch pk.FixedHeader.Type {
+		case packets.Puback:
+			s.Acked(pk.PacketID)
+		case packets.Pubcomp:
+			s.Completed(pk.PacketID)
+		case packets.Pubrec:
+			c.pubrel(s, pk)
+		}
+		c.client.pump(now, true)
+		more = len(c.client.scans) > 0
+	})
+	if more {
+		c.client.scanOn(c, true)
+	}
+	return alive
+}
+
+// pubrel answers PUBREC [MQTT-4.3.3-4].
+func (c *conn) pubrel(s *session.Session, pk *packets.Packet) {
+	w := wire.Ack{ID: pk.PacketID}
+	if known := s.Received(pk.PacketID, pk.ReasonCode); !known {
+		w.Reason = packets.ErrPacketIdentifierNotFound.Code
+	}
+	if pk.ReasonCode < wire.ReasonFailure {
+		c.out.shut(wire.AppendPubrel(c.out.open(), c.version, w), true)
+	}
+}

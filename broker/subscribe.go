@@ -1,0 +1,190 @@
+package broker
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker/topic"
+	"github.com/umbra-iot/umbra/broker/wire"
+)
+
+// subscribe handles SUBSCRIBE. What the subscriptions bring at once, retained
+// messages and deltas, follows the SUBACK.
+func (c *conn) subscribe(pk *packets.Packet) bool {
+	if code := checkSubscribe(pk); code != packets.CodeSuccess {
+		return c.reject(code)
+	}
+	var (
+		reasons = make([]byte, len(pk.Filters))
+		granted []string
+		asked   []announcement
+	)
+	alive := c.client.withSession(c, func() {
+		for i := range pk.Filters {
+			f := &pk.Filters[i]
+			filter := strings.Clone(f.Filter)
+			o := options(f)
+			existed, code := c.grant(filter, o)
+			if reasons[i] = code; code >= wire.ReasonFailure {
+				continue
+			}
+			granted = append(granted, filter)
+			asked = ask(asked, filter, o)
+			c.client.scanLater(filter, o, existed)
+		}
+		for _, a := range asked {
+			c.client.expectDelta(a.id)
+		}
+		c.out.shut(wire.AppendSuback(c.out.open(), c.version, wire.SubAck{ID: pk.PacketID, Reasons: reasons}), true)
+	})
+	if !alive {
+		return false
+	}
+	c.b.subscriptionEvent(c, "subscribed", granted)
+	c.client.scanOn(c, true)
+	c.announce(asked)
+	return true
+}
+
+// checkSubscribe finds what is a protocol error.
+func checkSubscribe(pk *packets.Packet) packets.Code {
+	if code := pk.SubscribeValidate(); code != packets.CodeSuccess {
+		return code
+	}
+	if ids := pk.Properties.SubscriptionIdentifier; len(ids) > 1 || len(ids) == 1 && ids[0] == 0 { // MQTT 5, 3.8.2.1.2
+		return packets.ErrProtocolViolation
+	}
+	for i := range pk.Filters {
+		f := &pk.Filters[i]
+		if f.RetainHandling > 2 { // MQTT 5, 3.8.3.1
+			return packets.ErrProtocolViolation
+		}
+		if f.NoLocal && strings.HasPrefix(f.Filter, "$share/") { // [MQTT-3.8.3-4]
+			return packets.ErrProtocolViolationInvalidSharedNoLocal
+		}
+	}
+	return packets.CodeSuccess
+}
+
+func options(f *packets.Subscription) topic.Options {
+	return topic.Options{
+		QoS: f.Qos, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
+		RetainHandling: f.RetainHandling, Identifier: uint32(f.Identifier), //nolint:gosec // SubscribeValidate bounds it
+	}
+}
+
+// grant makes a subscription and returns the reason code for it. The client's mutex is held.
+func (c *conn) grant(filter string, o topic.Options) (existed bool, code byte) {
+	_, plain, _, err := topic.ParseShare(filter)
+	if err != nil || closedFilter(plain) {
+		return false, packets.ErrTopicFilterInvalid.Code
+	}
+	if !c.b.authorize(Access{Action: Subscribe, ClientID: c.clientID, Topic: plain}) {
+		return false, packets.ErrNotAuthorized.Code
+	}
+	if existed, err = c.b.index.Set(filter, c.client, o); err != nil {
+		if errors.Is(err, topic.ErrTooManyLevels) {
+			return false, packets.ErrQuotaExceeded.Code
+		}
+		return false, packets.ErrTopicFilterInvalid.Code
+	}
+	c.client.sess.Subscribe(filter, o)
+	return existed, o.QoS
+}
+
+// unsubscribe handles UNSUBSCRIBE.
+func (c *conn) unsubscribe(pk *packets.Packet) bool {
+	if code := pk.UnsubscribeValidate(); code != packets.CodeSuccess {
+		return c.reject(code)
+	}
+	var (
+		reasons = make([]byte, len(pk.Filters))
+		gone    []string
+	)
+	alive := c.client.withSession(c, func() {
+		for i := range pk.Filters {
+			filter := pk.Filters[i].Filter
+			c.b.index.Remove(filter, c.client)
+			if !c.client.sess.Unsubscribe(filter) {
+				reasons[i] = packets.CodeNoSubscriptionExisted.Code
+				continue
+			}
+			gone = append(gone, filter)
+			c.client.scanNoMore(filter)
+		}
+		c.out.shut(wire.AppendUnsuback(c.out.open(), c.version, wire.SubAck{ID: pk.PacketID, Reasons: reasons}), true)
+	})
+	if alive {
+		c.b.subscriptionEvent(c, "unsubscribed", gone)
+	}
+	return alive
+}
+
+// scanPage is how many retained messages are looked at in one step.
+const scanPage = 64
+
+// scan is the delivery of the retained messages for one subscription, which goes
+// on in steps as the client takes them.
+type scan struct {
+	filter string
+	after  string // topic of the last one
+	entry  topic.Entry[*client]
+}
+
+// scanLater notes that the retained messages for a subscription have to be
+// delivered [MQTT-3.3.1-9] to [MQTT-3.3.1-11]. mu is held.
+func (c *client) scanLater(filter string, o topic.Options, existed bool) {
+	if o.RetainHandling == 2 || o.RetainHandling == 1 && existed || strings.HasPrefix(filter, "$share/") {
+		return
+	}
+	c.scanNoMore(filter)
+	c.scans = append(c.scans, scan{filter: filter, entry: entryOf(o)})
+}
+
+// entryOf is the entry of one subscription alone.
+func entryOf(o topic.Options) topic.Entry[*client] {
+	e := topic.Entry[*client]{QoS: o.QoS}
+	if o.Identifier != 0 {
+		e.Identifiers = []uint32{o.Identifier}
+	}
+	return e
+}
+
+// scanNoMore ends the scan for a filter. mu is held.
+func (c *client) scanNoMore(filter string) {
+	for i := range c.scans {
+		if c.scans[i].filter == filter {
+			c.scans = append(c.scans[:i:i], c.scans[i+1:]...)
+			return
+		}
+	}
+}
+
+// scanOn delivers retained messages as long as the client keeps up. Where it
+// stops, an acknowledgement or an outbox that drains takes it up again.
+func (c *client) scanOn(k *conn, reader bool) {
+	for more := true; more; {
+		more = false
+		c.withSession(k, func() { more = c.scanStep(reader) })
+	}
+}
+
+// scanStep delivers one page and reports whether there may be another. mu is held.
+func (c *client) scanStep(reader bool) bool {
+	if len(c.scans) == 0 || c.sess.Len() > 0 || !c.live || !c.conn.out.room() {
+		return false
+	}
+	now := c.b.now()
+	s := &c.scans[0]
+	page := c.b.retained.Match(s.filter, s.after, scanPage, now)
+	for _, m := range page.Messages {
+		c.hand(m.Message, &s.entry, true, now)
+	}
+	if s.after = page.Next; page.Done {
+		c.scans = c.scans[1:]
+	}
+	c.pump(now, reader)
+	return true
+}

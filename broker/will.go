@@ -1,0 +1,96 @@
+package broker
+
+import (
+	"strings"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/shadow"
+	"github.com/umbra-iot/umbra/things"
+)
+
+// will is the message that is sent when a connection ends other than by a DISCONNECT.
+type will struct {
+	clientID string
+	message  wire.Message
+	expiry   time.Duration // message expiry, from when it is sent
+	delay    time.Duration
+}
+
+// newWill takes the will out of a CONNECT packet, whose buffer holds the password too.
+func newWill(pk *packets.Packet) *will {
+	p := &pk.Connect.WillProperties
+	w := &will{
+		clientID: strings.Clone(pk.Connect.ClientIdentifier),
+		message: wire.Message{
+			Topic: strings.Clone(pk.Connect.WillTopic), Payload: append([]byte(nil), pk.Connect.WillPayload...),
+			QoS: pk.Connect.WillQos, Retain: pk.Connect.WillRetain,
+		},
+		expiry: time.Duration(p.MessageExpiryInterval) * time.Second,
+		delay:  time.Duration(p.WillDelayInterval) * time.Second,
+	}
+	if props := properties(p); props != nil {
+		props.ContentType, props.ResponseTopic = strings.Clone(props.ContentType), strings.Clone(props.ResponseTopic)
+		props.Correlation = append([]byte(nil), props.Correlation...)
+		for i, u := range props.User {
+			props.User[i] = wire.UserProperty{Key: strings.Clone(u.Key), Value: strings.Clone(u.Value)}
+		}
+		w.message.Properties = props
+	}
+	return w
+}
+
+// checkWill refuses at once a will that could not be sent.
+func (c *conn) checkWill() packets.Code {
+	w := c.will
+	w.clientID = c.clientID
+	w.message.Publisher = c.clientID
+	if w.message.QoS > 2 { // [MQTT-3.1.2-12]
+		return packets.ErrProtocolViolationQosOutOfRange
+	}
+	if err := w.message.Validate(); err != nil {
+		return packets.ErrTopicNameInvalid
+	}
+	if !c.b.authorize(Access{Action: Publish, ClientID: c.clientID, Topic: w.message.Topic}) {
+		return packets.ErrNotAuthorized
+	}
+	if _, ok := requestTopic(w.message.Topic); ok {
+		return packets.CodeSuccess
+	}
+	if refusal := c.b.refusal(nil, &w.message); refusal.code != 0 {
+		return packets.ErrTopicNameInvalid
+	}
+	return packets.CodeSuccess
+}
+
+// sendWill sends a will by the same door as a publish: one on a request topic is
+// a request. No client mutex is held. It does nothing for nil.
+func (b *Broker) sendWill(w *will) {
+	if w == nil {
+		return
+	}
+	m := w.message
+	if w.expiry > 0 {
+		m.Expires = b.now() + w.expiry.Milliseconds()
+	}
+	message := wire.NewMessage(m)
+	t, ok := requestTopic(m.Topic)
+	if !ok {
+		b.take(nil, message)
+		return
+	}
+	if !b.authorize(Access{Action: Publish, ClientID: w.clientID, Topic: m.Topic}) {
+		b.count.forbidden.Add(1)
+		return
+	}
+	b.tasks.Add(1)
+	b.request(t, message, shadow.Author{Channel: "will", ClientID: w.clientID}, func(r *things.Result) {
+		defer b.tasks.Done()
+		b.respond(message, r)
+		if r.Err != nil {
+			b.log.Warn("will refused", "topic", m.Topic, "client_id", w.clientID, "code", r.Err.Code, "reason", r.Err.Message)
+		}
+	})
+}
