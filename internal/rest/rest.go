@@ -1,28 +1,172 @@
-// Package rest is the HTTP API: the AWS IoT data plane, and Umbra's own API
-// under /v1/.
+// Package rest is the HTTP API: the AWS IoT data plane with AWS's paths,
+// bodies, headers and errors, and Umbra's own API under /v1/, which adds what
+// AWS has no name for: lists of things, entity tags, single values of a
+// document, streams of changes.
+//
+// A handler translates one request to calls of [things.Service] or
+// [broker.Broker] and returns an error; one function writes errors, as AWS
+// does or as problem+json (RFC 9457), and decides what is logged.
+//
+// openapi.json describes every route, and the tests hold the two together.
 package rest
 
 import (
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/umbra-iot/umbra/broker"
 	"github.com/umbra-iot/umbra/things"
 )
 
+// Defaults of Options.
+const (
+	DefaultPayloadBytes   = 128 << 10
+	DefaultRequestTimeout = 10 * time.Second
+	DefaultKeepAlive      = 15 * time.Second
+)
+
 // Options of the handler. Things, Broker and Feed are required.
 type Options struct {
 	Things         *things.Service
 	Broker         *broker.Broker
-	Feed           *Feed
-	Log            *slog.Logger     // default slog.Default()
+	Feed           *Feed            // gets the messages that Broker gets
+	Log            *slog.Logger     // default: discards
 	Now            func() time.Time // default time.Now
-	PayloadBytes   int              // a request body; default 128 KiB
-	RequestTimeout time.Duration    // of one request, streams aside; default 10 s
+	PayloadBytes   int              // of a request body; default 128 KiB
+	RequestTimeout time.Duration    // from the header to the answer, streams aside; default 10 s
+	KeepAlive      time.Duration    // between signs of life on a silent stream; default 15 s
 }
 
-// New returns the handler of the HTTP API.
+func (o *Options) setDefaults() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.PayloadBytes == 0 {
+		o.PayloadBytes = DefaultPayloadBytes
+	}
+	if o.RequestTimeout == 0 {
+		o.RequestTimeout = DefaultRequestTimeout
+	}
+	if o.KeepAlive == 0 {
+		o.KeepAlive = DefaultKeepAlive
+	}
+}
+
+// api has the handlers as methods.
+type api struct {
+	Options
+	ready readiness
+}
+
+// handler answers a request, or returns why not before it has written anything.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// Route is an operation of the API.
+type Route struct {
+	Method  string
+	Pattern string // of [http.ServeMux], without method
+	stream  bool   // goes on until somebody ends it
+	handle  handler
+}
+
+// New returns the handler of the HTTP API. After it has served a request, the
+// Pattern of that request is the one of the route, for metrics.
 func New(o Options) http.Handler {
-	return http.NotFoundHandler()
+	o.setDefaults()
+	a := &api{Options: o}
+	byPattern := map[string][]Route{}
+	for _, rt := range a.routes() {
+		byPattern[rt.Pattern] = append(byPattern[rt.Pattern], rt)
+	}
+	mux := http.NewServeMux()
+	for pattern, routes := range byPattern {
+		mux.Handle(pattern, a.dispatch(routes))
+	}
+	mux.Handle("/", a.serve(notFound))
+	return a.identify(a.recoverPanics(a.refuseUnclean(mux)))
+}
+
+// Routes returns all operations, in the order of the documentation.
+func Routes() []Route { return (&api{}).routes() }
+
+func (a *api) routes() []Route {
+	get, post, patch, del := http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
+	return []Route{
+		{get, "/things/{thing}/shadow", false, a.getThingShadow},
+		{post, "/things/{thing}/shadow", false, a.updateThingShadow},
+		{del, "/things/{thing}/shadow", false, a.deleteThingShadow},
+		{get, "/api/things/shadow/ListNamedShadowsForThing/{thing}", false, a.listNamedShadows},
+		{post, "/topics/{topic...}", false, a.publish},
+		{get, "/retainedMessage/{topic...}", false, a.getRetainedMessage},
+		{get, "/retainedMessage", false, a.listRetainedMessages},
+		{get, "/connections/{clientId}", false, a.getConnection},
+		{del, "/connections/{clientId}", false, a.deleteConnection},
+		{get, "/connections/{clientId}/subscriptions", false, a.listSubscriptions},
+
+		{get, "/v1/things", false, a.listThings},
+		{get, "/v1/things/{thing}", false, a.getThing},
+		{get, "/v1/things/{thing}/shadow", false, a.getShadow},
+		{patch, "/v1/things/{thing}/shadow", false, a.patchShadow},
+		{del, "/v1/things/{thing}/shadow", false, a.deleteShadow},
+		{get, "/v1/things/{thing}/delta", false, a.getDelta},
+		{get, "/v1/things/{thing}/events", true, a.shadowEvents},
+		{get, "/v1/events", true, a.allEvents},
+		{get, "/v1/version", false, a.getVersion},
+		{get, "/v1/schemas/{$}", false, a.listSchemas},
+		{get, "/v1/schemas/{file}", false, a.getSchema},
+		{get, "/v1/openapi.json", false, a.getOpenAPI},
+
+		{get, "/livez", false, a.livez},
+		{get, "/readyz", false, a.readyz},
+	}
+}
+
+// dispatch chooses among the operations on one path.
+func (a *api) dispatch(routes []Route) http.Handler {
+	handlers := map[string]http.Handler{}
+	for _, rt := range routes {
+		h := a.serve(rt.handle)
+		if !rt.stream {
+			h = a.limitTime(h)
+		}
+		handlers[rt.Method] = h
+		if rt.Method == http.MethodGet && !rt.stream {
+			handlers[http.MethodHead] = h
+		}
+	}
+	var allow []string
+	for method := range handlers {
+		allow = append(allow, method)
+	}
+	slices.Sort(allow)
+	refuse := a.serve(func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		return refusal(http.StatusMethodNotAllowed, "Method %s is not allowed on this path", r.Method)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h, ok := handlers[r.Method]; ok {
+			h.ServeHTTP(w, r)
+			return
+		}
+		refuse.ServeHTTP(w, r)
+	})
+}
+
+// serve makes a handler one of net/http.
+func (a *api) serve(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			a.writeError(w, r, err)
+		}
+	})
+}
+
+func notFound(http.ResponseWriter, *http.Request) error {
+	return refusal(http.StatusNotFound, "No such path")
 }

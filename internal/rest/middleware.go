@@ -1,0 +1,85 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/umbra-iot/umbra/shadow"
+)
+
+type traceKey struct{}
+
+// traceID returns the name of the request in answers and in the log.
+func traceID(r *http.Request) string {
+	id, _ := r.Context().Value(traceKey{}).(string)
+	return id
+}
+
+// author says who asks. Requests are anonymous: a middleware that
+// authenticates them goes next to identify, and leaves its finding in the context.
+func author(*http.Request) shadow.Author { return shadow.Author{Channel: "rest"} }
+
+// identify names each request, and logs it when it is done.
+func (a *api) identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		id := uuid.NewString()
+		w.Header().Set("x-amzn-RequestId", id)
+		inner := r.WithContext(context.WithValue(r.Context(), traceKey{}, id))
+		next.ServeHTTP(w, inner)
+		r.Pattern = inner.Pattern
+		a.Log.DebugContext(inner.Context(), "http request",
+			"method", r.Method, "path", r.URL.EscapedPath(), "trace_id", id, "duration", time.Since(begin))
+	})
+}
+
+// recoverPanics turns a defect into an answer and a line in the log.
+func (a *api) recoverPanics(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			switch v := recover(); v {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(v) // net/http's own way to drop a connection
+			default:
+				a.writeError(w, r, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refuseUnclean answers paths with empty and dot segments, which [http.ServeMux]
+// would redirect to the path without them: of a topic that is another topic.
+func (a *api) refuseUnclean(next http.Handler) http.Handler {
+	refuse := a.serve(func(http.ResponseWriter, *http.Request) error {
+		return refusal(http.StatusNotFound, "No such path: escape each / of a name as %%2F")
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.EscapedPath(); p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
+			refuse.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// limitTime bounds how long the request may be read and answered.
+func (a *api) limitTime(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), a.RequestTimeout)
+		defer cancel()
+		deadline, _ := ctx.Deadline()
+		// A writer without deadlines is no connection, so there is nobody to wait for.
+		_ = http.NewResponseController(w).SetReadDeadline(deadline)
+		inner := r.WithContext(ctx)
+		next.ServeHTTP(w, inner)
+	})
+}

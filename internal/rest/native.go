@@ -1,0 +1,250 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/umbra-iot/umbra/shadow"
+	"github.com/umbra-iot/umbra/things"
+)
+
+// thingsPage is the page size of the list of things when a request names none, and the largest one.
+const (
+	thingsPage    = 100
+	thingsPageMax = 1000
+)
+
+// shadowInfo is a shadow in a list.
+type shadowInfo struct {
+	Name     string          `json:"name"`
+	Version  uint64          `json:"version"`
+	Modified int64           `json:"modified"` // ms since the epoch
+	InSync   bool            `json:"inSync"`
+	Document json.RawMessage `json:"document,omitempty"`
+}
+
+// thing is a thing with all its shadows.
+type thing struct {
+	Thing   string       `json:"thing"`
+	Shadows []shadowInfo `json:"shadows"`
+}
+
+func (a *api) listThings(w http.ResponseWriter, r *http.Request) error {
+	size, err := intParam(r, "limit", 1, thingsPageMax, thingsPage)
+	if err != nil {
+		return err
+	}
+	after, err := pageParam(r, "page", tokenThings)
+	if err != nil {
+		return err
+	}
+	names, err := a.Things.Things(r.Context(), r.URL.Query().Get("prefix"), after, size+1)
+	if err != nil {
+		return err
+	}
+	names, last, more := page(names, size)
+	answer := struct {
+		Things   []thing `json:"things"`
+		NextPage string  `json:"nextPage,omitempty"`
+	}{Things: make([]thing, 0, len(names))}
+	for _, name := range names {
+		shadows, err := a.shadows(r.Context(), name)
+		if err != nil {
+			return err
+		}
+		if len(shadows) > 0 { // else deleted since it was listed
+			answer.Things = append(answer.Things, thing{name, shadows})
+		}
+	}
+	if more {
+		answer.NextPage = pageToken(tokenThings, last)
+	}
+	writeJSON(w, http.StatusOK, contentJSON, answer)
+	return nil
+}
+
+// shadows lists all shadows of a thing.
+func (a *api) shadows(ctx context.Context, name string) ([]shadowInfo, error) {
+	const size = 500
+	var all []shadowInfo
+	after, first := "", true
+	for {
+		list, err := a.Things.Shadows(ctx, name, after, first, size)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) == 0 {
+			return all, nil
+		}
+		for _, s := range list {
+			all = append(all, shadowInfo{Name: s.Name, Version: s.Version, Modified: s.Modified, InSync: s.InSync})
+		}
+		after, first = list[len(list)-1].Name, false
+	}
+}
+
+func (a *api) getThing(w http.ResponseWriter, r *http.Request) error {
+	id := shadow.ID{Thing: r.PathValue("thing")}
+	if err := id.Validate(); err != nil {
+		return err
+	}
+	shadows, err := a.shadows(r.Context(), id.Thing)
+	if err != nil {
+		return err
+	}
+	answer := thing{Thing: id.Thing}
+	for _, s := range shadows {
+		id.Name = s.Name
+		doc, err := a.Things.Document(r.Context(), id)
+		if err != nil {
+			return err
+		}
+		if doc == nil {
+			continue // deleted since it was listed
+		}
+		s.Version, s.InSync = doc.Version(), !doc.HasDelta()
+		s.Document = doc.AppendGet(nil, a.Now().UnixMilli(), "")
+		answer.Shadows = append(answer.Shadows, s)
+	}
+	if len(answer.Shadows) == 0 {
+		return refusal(http.StatusNotFound, "No thing with a shadow exists with name: '%s'", id.Thing)
+	}
+	writeJSON(w, http.StatusOK, contentJSON, answer)
+	return nil
+}
+
+func (a *api) getShadow(w http.ResponseWriter, r *http.Request) error {
+	id, err := shadowID(r)
+	if err != nil {
+		return err
+	}
+	res, err := a.do(r, things.Request{ID: id, Op: shadow.OpGet})
+	if err != nil {
+		return err
+	}
+	tag := entityTag(res.Version)
+	w.Header().Set("ETag", tag)
+	if matchesTag(r.Header.Values("If-None-Match"), tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	body := res.Body()
+	if p := r.URL.Query().Get("path"); p != "" {
+		if body, err = project(body, p); err != nil {
+			return err
+		}
+	}
+	writeBody(w, http.StatusOK, contentJSON, body)
+	return nil
+}
+
+// patchShadow takes an update document, or a merge patch of its state alone (RFC 7396).
+func (a *api) patchShadow(w http.ResponseWriter, r *http.Request) error {
+	body, err := a.readBody(w, r)
+	if err != nil {
+		return err
+	}
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if kind == "application/merge-patch+json" && json.Valid(body) {
+		body = append(append([]byte(`{"state":`), body...), '}')
+	}
+	return a.change(w, r, things.Request{Op: shadow.OpUpdate, Payload: body})
+}
+
+func (a *api) deleteShadow(w http.ResponseWriter, r *http.Request) error {
+	return a.change(w, r, things.Request{Op: shadow.OpDelete})
+}
+
+// change does an update or delete under the condition of If-Match.
+func (a *api) change(w http.ResponseWriter, r *http.Request, req things.Request) error {
+	var err error
+	if req.ID, err = shadowID(r); err != nil {
+		return err
+	}
+	conditional := r.Header.Get("If-Match") != ""
+	if conditional {
+		if req.Expect, err = a.expected(r, req.ID); err != nil {
+			return err
+		}
+	}
+	res, err := a.do(r, req)
+	if err != nil {
+		if conditional && explain(err).Code == http.StatusConflict {
+			return errPrecondition
+		}
+		return err
+	}
+	if req.Op == shadow.OpUpdate {
+		w.Header().Set("ETag", entityTag(res.Version))
+	}
+	writeBody(w, http.StatusOK, contentJSON, res.Body())
+	return nil
+}
+
+var errPrecondition = refusal(http.StatusPreconditionFailed, "The shadow is not at the version of If-Match")
+
+// expected returns the version that If-Match asks for. "*" is any version of a shadow that exists.
+func (a *api) expected(r *http.Request, id shadow.ID) (uint64, error) {
+	match := strings.TrimSpace(r.Header.Get("If-Match"))
+	if match == "*" {
+		doc, err := a.Things.Document(r.Context(), id)
+		if err != nil {
+			return 0, err
+		}
+		if doc == nil {
+			return 0, errPrecondition
+		}
+		return doc.Version(), nil
+	}
+	text, err := strconv.Unquote(match)
+	if err != nil || match[0] != '"' {
+		return 0, refusal(http.StatusBadRequest, `If-Match must be one entity tag, such as "3"`)
+	}
+	version, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || version == 0 {
+		return 0, errPrecondition // no version has such a tag
+	}
+	return version, nil
+}
+
+// entityTag is the version in quotes.
+func entityTag(version uint64) string { return `"` + strconv.FormatUint(version, 10) + `"` }
+
+// matchesTag reports whether an If-None-Match header lists the tag. Weak tags count [RFC 9110, 13.1.2].
+func matchesTag(header []string, tag string) bool {
+	for _, field := range header {
+		for t := range strings.SplitSeq(field, ",") {
+			t = strings.TrimSpace(t)
+			if t == "*" || strings.TrimPrefix(t, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// getDelta answers with the delta message as it would be sent now, or with nothing when in sync.
+func (a *api) getDelta(w http.ResponseWriter, r *http.Request) error {
+	id, err := shadowID(r)
+	if err != nil {
+		return err
+	}
+	doc, err := a.Things.Document(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if doc == nil {
+		return shadow.NotFound(id, "")
+	}
+	w.Header().Set("ETag", entityTag(doc.Version()))
+	if !doc.HasDelta() {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	writeBody(w, http.StatusOK, contentJSON, doc.AppendDeltaMessage(nil, a.Now().UnixMilli(), ""))
+	return nil
+}

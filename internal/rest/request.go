@@ -1,0 +1,98 @@
+package rest
+
+import (
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/umbra-iot/umbra/shadow"
+)
+
+// drainBytes is how much of a body that is too large is read and thrown away, so that a client which
+// sends all before it reads gets to see the answer.
+const drainBytes = 16 << 20
+
+// shadowID returns the shadow that a request is about. An empty name= is the classic one.
+func shadowID(r *http.Request) (shadow.ID, error) {
+	id := shadow.ID{Thing: r.PathValue("thing"), Name: r.URL.Query().Get("name")}
+	return id, id.Validate()
+}
+
+// readBody returns the body of a request, within PayloadBytes.
+func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	limit := int64(a.PayloadBytes)
+	if r.ContentLength > limit && r.Header.Get("Expect") != "" {
+		return nil, errTooLarge // the client waits for leave to send it
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err == nil {
+		return body, nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		_, _ = io.CopyN(io.Discard, r.Body, drainBytes)
+		return nil, errTooLarge
+	}
+	return nil, refusal(http.StatusBadRequest, "The request body did not come to its end")
+}
+
+// intParam returns a query parameter between low and high, byDefault when it is absent.
+func intParam(r *http.Request, name string, low, high, byDefault int) (int, error) {
+	s := r.URL.Query().Get(name)
+	if s == "" {
+		return byDefault, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < low || n > high {
+		return 0, refusal(http.StatusBadRequest, "%s must be a number from %d to %d", name, low, high)
+	}
+	return n, nil
+}
+
+// boolParam returns a query parameter that is true or false, in any case; false when it is absent.
+func boolParam(r *http.Request, name string) (bool, error) {
+	switch s := r.URL.Query().Get(name); strings.ToLower(s) {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	default:
+		return false, refusal(http.StatusBadRequest, "%s must be true or false", name)
+	}
+}
+
+// A page token is the last name of the page before, in a form that nobody will be tempted to make up.
+// Its first byte is the kind of list, so that the token of one is not taken by another.
+const (
+	tokenShadows       = 's'
+	tokenThings        = 't'
+	tokenRetained      = 'r'
+	tokenSubscriptions = 'u'
+)
+
+func pageToken(kind byte, last string) string {
+	return base64.RawURLEncoding.EncodeToString(append([]byte{kind}, last...))
+}
+
+// pageParam returns the name after which a page begins; "" is the first page.
+func pageParam(r *http.Request, param string, kind byte) (string, error) {
+	token := r.URL.Query().Get(param)
+	if token == "" {
+		return "", nil
+	}
+	name, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(name) < 2 || name[0] != kind {
+		return "", refusal(http.StatusBadRequest, "Invalid %s", param)
+	}
+	return string(name[1:]), nil
+}
+
+// page cuts a list that was asked for with one element too many, and tells the last one of the page when there is another page.
+func page[T any](list []T, limit int) (cut []T, last T, more bool) {
+	if len(list) <= limit {
+		return list, last, false
+	}
+	return list[:limit], list[limit-1], true
+}
