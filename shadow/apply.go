@@ -29,11 +29,13 @@ func Apply(doc *Document, r *Request, now int64, lim Limits) (*Change, error) {
 	if !r.accepts(doc) {
 		return nil, &Error{Code: 409, Message: msgConflict, Token: r.token}
 	}
-	var cur tree
+	var cur *tree
 	if doc != nil {
-		cur = doc.tree
+		cur = &doc.tree
+	} else {
+		cur = &tree{}
 	}
-	state := merge(&cur, patch{tree: &r.state, nulls: r.nulls}, now)
+	state := merge(cur, patch{tree: &r.state, nulls: r.nulls}, now)
 	if state.stateBytes() > lim.WithDefaults().DocumentBytes {
 		return nil, &Error{Code: 413, Message: msgTooLarge, Token: r.token}
 	}

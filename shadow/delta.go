@@ -8,7 +8,7 @@ import (
 // delta lists what of desired is missing from or different in reported, as indices of entries in
 // rising order ("Device Shadow service documents", delta state). The first is always the section. An
 // index marked partial is an object of which only what the list goes on with differs; all other
-// values are in the delta as a whole. nil: no difference.
+// values are in the delta as a whole. An empty list means no difference.
 type delta []uint32
 
 const partial = 1 << 31
@@ -23,41 +23,32 @@ func diff(t *tree) delta {
 		return delta{d}
 	}
 	var buf [64]uint32
-	x := differ{tree: t, list: buf[:0]}
-	x.objects(d, r)
-	if len(x.list) == 0 {
-		return nil
-	}
-	return slices.Clone(x.list)
+	return slices.Clone(appendDiff(buf[:0], t, d, r))
 }
 
-type differ struct {
-	*tree
-	list []uint32
-}
-
-// objects compares two objects.
-func (x *differ) objects(d, r uint32) {
-	if bytes.Equal(x.value(d), x.value(r)) {
-		return
+// appendDiff appends what object r lacks of object d, nothing when nothing does.
+func appendDiff(list delta, t *tree, d, r uint32) delta {
+	if bytes.Equal(t.value(d), t.value(r)) {
+		return list
 	}
-	start := len(x.list)
-	x.list = append(x.list, d|partial)
-	f := newFinder(x.tree, r)
-	for m := d + 1; m < x.tape[d].next; m = x.tape[m].next {
-		o := f.find(x.tree, m)
+	start := len(list)
+	list = append(list, d|partial)
+	f := newFinder(t, r)
+	for m := d + 1; m < t.tape[d].next; m = t.tape[m].next {
+		o := f.find(t, m)
 		switch {
 		case o == 0:
-			x.list = append(x.list, m)
-		case x.tape[m].kind == kindObject && x.tape[o].kind == kindObject:
-			x.objects(m, o)
-		case !x.equal(m, x.tree, o):
-			x.list = append(x.list, m)
+			list = append(list, m)
+		case t.tape[m].kind == kindObject && t.tape[o].kind == kindObject:
+			list = appendDiff(list, t, m, o)
+		case !t.equal(m, t, o):
+			list = append(list, m)
 		}
 	}
-	if len(x.list) == start+1 {
-		x.list = x.list[:start]
+	if len(list) == start+1 {
+		list = list[:start]
 	}
+	return list
 }
 
 // appendDelta appends the delta's state or, with meta, its metadata.

@@ -22,7 +22,9 @@ type Document struct {
 
 // newDocument makes a document of a state.
 func newDocument(version uint64, state tree) *Document {
-	return &Document{tree: state.clip(), version: version, delta: diff(&state)}
+	d := &Document{tree: state.clip(), version: version}
+	d.delta = diff(&d.tree)
+	return d
 }
 
 // newTombstone makes the document of a shadow that was deleted.
@@ -60,7 +62,7 @@ func (d *Document) Deleted() bool { return d != nil && d.deleted }
 func (d *Document) exists() bool { return d != nil && !d.deleted }
 
 // HasDelta reports whether desired differs from reported.
-func (d *Document) HasDelta() bool { return d != nil && d.delta != nil }
+func (d *Document) HasDelta() bool { return d != nil && len(d.delta) > 0 }
 
 // State returns the state as compact JSON, an object with the sections that there are (no delta).
 // Do not change it.

@@ -19,7 +19,6 @@ type merger struct {
 	patch patch
 	time  int64 // ms, of the leaves that the patch sets
 	out   tree
-	pairs []pair // matched members of the objects being merged
 }
 
 // pair is a member of a patch with the member of the current object that it replaces, or none.
@@ -32,8 +31,7 @@ func merge(cur *tree, p patch, time int64) tree {
 	if p.tape[0].kind == kindNull {
 		return emptyState()
 	}
-	var buf [32]pair
-	m := merger{cur: cur, patch: p, time: time, pairs: buf[:0]}
+	m := merger{cur: cur, patch: p, time: time}
 	m.out.text = make([]byte, 0, len(cur.text)+len(p.text))
 	m.out.tape = make([]entry, 0, len(cur.tape)+len(p.tape))
 	root := m.out.open(0, 0)
@@ -57,52 +55,57 @@ func (m *merger) section(c, p uint32) {
 	case c == 0:
 		m.insert(p)
 	default:
-		m.merge(c, p)
+		var buf [32]pair
+		m.merge(c, p, buf[:0])
 	}
 	if m.out.empty(tape) {
 		m.out.text, m.out.tape = m.out.text[:text], m.out.tape[:tape]
 	}
 }
 
-// merge merges object p of the patch into object c and writes the result as a member.
-func (m *merger) merge(c, p uint32) {
-	base := len(m.pairs)
-	m.match(c, p)
+// merge merges object p of the patch into object c and writes the result as a member. It uses the
+// capacity of scratch, which has no elements.
+func (m *merger) merge(c, p uint32, scratch []pair) {
+	pairs := m.match(scratch, c, p)
 	i := m.out.openMember(m.cur, c)
-	done := c + 1 // members of c before this one are dealt with
-	n := base
-	for ; n < len(m.pairs) && m.pairs[n].cur != none; n++ {
-		x := m.pairs[n]
-		m.keep(done, x.cur)
-		m.replace(x.cur, x.patch)
-		done = m.cur.tape[x.cur].next
+	rest := c + 1 // the first member of c that is not dealt with
+	for len(pairs) > 0 && pairs[0].cur != none {
+		x := pairs[0]
+		pairs = pairs[1:]
+		m.keep(rest, x.cur)
+		if m.cur.tape[x.cur].kind == kindObject && m.patch.tape[x.patch].kind == kindObject {
+			m.merge(x.cur, x.patch, pairs[len(pairs):])
+		} else {
+			m.insert(x.patch)
+		}
+		rest = m.cur.tape[x.cur].next
 	}
-	end := m.cur.tape[c].next
-	m.out.appendMembers(m.cur, done, end, m.cur.tape[c].end-1)
-	for ; n < len(m.pairs); n++ {
-		m.insert(m.pairs[n].patch)
+	m.out.appendMembers(m.cur, rest, m.cur.tape[c].next, m.cur.tape[c].end-1)
+	for _, x := range pairs {
+		m.insert(x.patch)
 	}
 	m.out.close(i)
-	m.pairs = m.pairs[:base]
 }
 
-// match pairs the members of object p with those of object c and appends the pairs in the order of c,
-// those without a match last.
-func (m *merger) match(c, p uint32) {
-	base := len(m.pairs)
+// match pairs the members of object p with those of object c, in the order of c; those without a
+// match come last.
+func (m *merger) match(pairs []pair, c, p uint32) []pair {
 	sorted := true
+	last := uint32(0)
 	f := newFinder(m.cur, c)
 	for i := p + 1; i < m.patch.tape[p].next; i = m.patch.tape[i].next {
 		x := pair{cur: f.find(m.patch.tree, i), patch: i}
 		if x.cur == 0 {
 			x.cur = none
 		}
-		sorted = sorted && (len(m.pairs) == base || m.pairs[len(m.pairs)-1].cur <= x.cur)
-		m.pairs = append(m.pairs, x)
+		sorted = sorted && last <= x.cur
+		last = x.cur
+		pairs = append(pairs, x)
 	}
 	if !sorted {
-		slices.SortStableFunc(m.pairs[base:], func(a, b pair) int { return cmp.Compare(a.cur, b.cur) })
+		slices.SortStableFunc(pairs, func(a, b pair) int { return cmp.Compare(a.cur, b.cur) })
 	}
+	return pairs
 }
 
 // keep copies the members of the current object from i up to the member end.
@@ -110,15 +113,6 @@ func (m *merger) keep(i, end uint32) {
 	if i < end {
 		m.out.appendMembers(m.cur, i, end, m.cur.tape[end].key-2) // without the comma and the quote
 	}
-}
-
-// replace writes what becomes of member c when member p is merged into it.
-func (m *merger) replace(c, p uint32) {
-	if m.cur.tape[c].kind == kindObject && m.patch.tape[p].kind == kindObject {
-		m.merge(c, p)
-		return
-	}
-	m.insert(p)
 }
 
 // insert writes member p of the patch, without the nulls in it; nothing when it is null.

@@ -14,7 +14,7 @@ func (d *Document) AppendGet(dst []byte, now int64, token string) []byte {
 	dst = slices.Grow(dst, 2*d.estimate())
 	dst = append(dst, `{"state":`...)
 	dst = append(dst, d.text...)
-	if d.delta != nil { // then there is a desired section, too
+	if d.HasDelta() { // then there is a desired section, too
 		dst = append(dst[:len(dst)-1], `,"delta":`...)
 		dst = d.appendDelta(dst, nil)
 		dst = append(dst, '}')
@@ -32,8 +32,7 @@ func (d *Document) AppendDeltaMessage(dst []byte, now int64, token string) []byt
 	if !d.HasDelta() {
 		return dst
 	}
-	var buf [32]byte
-	meta := metaOf(&d.tree, buf[:])
+	meta := metaOf(&d.tree)
 	dst = append(dst, '{')
 	dst = appendVersion(dst, d.version)
 	dst = append(dst, `,"timestamp":`...)
@@ -52,8 +51,7 @@ func (c *Change) AppendAccepted(dst []byte) []byte {
 		dst = appendVersion(dst, c.Before.version)
 		return appendTail(dst, c.time, c.token)
 	}
-	var buf [32]byte
-	meta := metaAt(&c.patch, buf[:], c.time)
+	meta := metaAt(&c.patch, c.time)
 	dst = append(dst, `{"state":`...)
 	dst = append(dst, c.patch.text...)
 	dst = append(dst, `,"metadata":`...)
@@ -104,8 +102,7 @@ func (d *Document) estimate() int {
 }
 
 func (d *Document) appendMetadata(dst []byte) []byte {
-	var buf [32]byte
-	meta := metaOf(&d.tree, buf[:])
+	meta := metaOf(&d.tree)
 	return meta.append(dst, 0)
 }
 

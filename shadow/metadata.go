@@ -5,31 +5,32 @@ import "strconv"
 // metaWriter writes metadata: the shape of a value with {"timestamp":T} for each leaf.
 type metaWriter struct {
 	*tree
-	fixed bool   // all leaves have the time that the stamp was made of
-	time  int64  // what the stamp was made of, ms
-	stamp []byte // the metadata of a leaf; neighbours mostly have the same time
+	fixed bool  // all leaves have the time that the stamp was made of
+	time  int64 // what the stamp was made of, ms
+	size  int
+	stamp [40]byte // the metadata of a leaf; neighbours mostly have the same time
 }
 
 // metaOf writes the metadata of t with the times that it has.
-func metaOf(t *tree, buf []byte) metaWriter {
-	return metaWriter{tree: t, stamp: appendStamp(buf[:0], 0)}
-}
+func metaOf(t *tree) metaWriter { return metaWriter{tree: t, time: -1} }
 
 // metaAt writes the metadata of t with one time for all.
-func metaAt(t *tree, buf []byte, time int64) metaWriter {
-	return metaWriter{tree: t, fixed: true, time: time, stamp: appendStamp(buf[:0], time)}
+func metaAt(t *tree, time int64) metaWriter {
+	w := metaWriter{tree: t, fixed: true}
+	w.setTime(time)
+	return w
 }
 
-func appendStamp(dst []byte, time int64) []byte {
-	dst = append(dst, `{"timestamp":`...)
-	dst = strconv.AppendInt(dst, time/1000, 10)
-	return append(dst, '}')
+func (w *metaWriter) setTime(time int64) {
+	w.time = time
+	stamp := append(w.stamp[:0], `{"timestamp":`...)
+	stamp = strconv.AppendInt(stamp, time/1000, 10)
+	w.size = len(append(stamp, '}'))
 }
 
 // append appends the metadata of value i.
 func (w *metaWriter) append(dst []byte, i uint32) []byte {
-	e := &w.tape[i]
-	switch e.kind {
+	switch e := &w.tape[i]; e.kind {
 	case kindObject:
 		dst = append(dst, '{')
 		for j := i + 1; j < e.next; j = w.tape[j].next {
@@ -49,10 +50,14 @@ func (w *metaWriter) append(dst []byte, i uint32) []byte {
 			dst = w.append(dst, j)
 		}
 		return append(dst, ']')
+	default:
+		return w.appendLeaf(dst, e)
 	}
+}
+
+func (w *metaWriter) appendLeaf(dst []byte, e *entry) []byte {
 	if e.time != w.time && !w.fixed {
-		w.time = e.time
-		w.stamp = appendStamp(w.stamp[:0], e.time)
+		w.setTime(e.time)
 	}
-	return append(dst, w.stamp...)
+	return append(dst, w.stamp[:w.size]...)
 }
