@@ -28,36 +28,22 @@ func (w *metaWriter) setTime(time int64) {
 	w.size = len(append(stamp, '}'))
 }
 
-// append appends the metadata of value i.
+// append appends the metadata of value i: its text with every leaf replaced.
 func (w *metaWriter) append(dst []byte, i uint32) []byte {
-	switch e := &w.tape[i]; e.kind {
-	case kindObject:
-		dst = append(dst, '{')
-		for j := i + 1; j < e.next; j = w.tape[j].next {
-			if j > i+1 {
-				dst = append(dst, ',')
-			}
-			dst = append(dst, w.keyColon(j)...)
-			dst = w.append(dst, j)
+	e := &w.tape[i]
+	done := e.start
+	leaves := w.tape[i:e.next]
+	for j := range leaves {
+		l := &leaves[j]
+		if !l.leaf() {
+			continue
 		}
-		return append(dst, '}')
-	case kindArray:
-		dst = append(dst, '[')
-		for j := i + 1; j < e.next; j = w.tape[j].next {
-			if j > i+1 {
-				dst = append(dst, ',')
-			}
-			dst = w.append(dst, j)
+		if l.time != w.time && !w.fixed {
+			w.setTime(l.time)
 		}
-		return append(dst, ']')
-	default:
-		return w.appendLeaf(dst, e)
+		dst = append(dst, w.text[done:l.start]...)
+		dst = append(dst, w.stamp[:w.size]...)
+		done = l.end
 	}
-}
-
-func (w *metaWriter) appendLeaf(dst []byte, e *entry) []byte {
-	if e.time != w.time && !w.fixed {
-		w.setTime(e.time)
-	}
-	return append(dst, w.stamp[:w.size]...)
+	return append(dst, w.text[done:e.end]...)
 }
