@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ func benchCommit(b *testing.B, s statestore.Store, writers int, commit func(stat
 	body, entry := make([]byte, benchBody), make([]byte, benchEntry)
 	var next atomic.Int64
 	b.ReportAllocs()
+	cpu := cpuTime()
 	b.ResetTimer()
 	var wg sync.WaitGroup
 	for i := range writers {
@@ -78,6 +80,16 @@ func benchCommit(b *testing.B, s statestore.Store, writers int, commit func(stat
 	wg.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
+	b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
+}
+
+// cpuTime is the processor time that this process has used.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func benchLoad(b *testing.B, s statestore.Store) {

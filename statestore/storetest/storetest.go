@@ -204,7 +204,10 @@ func (s *suite) announced(marks ...statestore.Mark) {
 
 func (s *suite) wantEqual(what string, got, want any, o ...cmp.Option) {
 	s.Helper()
-	if diff := cmp.Diff(want, got, append(o, cmpopts.EquateEmpty())...); diff != "" {
+	// As strings, long bodies are compared and shown quickly.
+	bodies := cmp.FilterValues(func(a, b []byte) bool { return len(a)+len(b) > 0 },
+		cmp.Transformer("string", func(b []byte) string { return string(b) }))
+	if diff := cmp.Diff(want, got, append(o, bodies, cmpopts.EquateEmpty())...); diff != "" {
 		s.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
