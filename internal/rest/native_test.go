@@ -1,0 +1,219 @@
+package rest_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/umbra-iot/umbra/shadow"
+)
+
+func TestListThings(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	type page struct {
+		Things []struct {
+			Thing   string
+			Shadows []struct {
+				Name    string
+				Version int
+				InSync  bool
+			}
+		}
+		NextPage string
+	}
+	list := func(query string) (p page) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(s.want(200, "GET", "/v1/things"+query, "").body), &p); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if p := list(""); len(p.Things) != 0 || p.NextPage != "" {
+		t.Errorf("list of nothing = %+v, want nothing", p)
+	}
+	var want []string
+	for i := range 5 {
+		want = append(want, fmt.Sprintf("lamp%d", i))
+		s.update(shadow.ID{Thing: want[i]}, `{"desired":{"on":true}}`)
+	}
+	s.update(shadow.ID{Thing: "lamp1", Name: "fw"}, `{"reported":{"v":1}}`)
+	s.update(shadow.ID{Thing: "valve"}, `{}`)
+	s.update(shadow.ID{Thing: "lampgone"}, `{}`)
+	s.want(200, "DELETE", "/things/lampgone/shadow", "")
+
+	var got []string
+	query := "?prefix=lamp&limit=2"
+	for {
+		p := list(query)
+		for _, th := range p.Things {
+			got = append(got, th.Thing)
+		}
+		if p.NextPage == "" {
+			break
+		}
+		query = "?prefix=lamp&limit=2&page=" + p.NextPage
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("things = %q, want %q", got, want)
+	}
+	p := list("?prefix=lamp1")
+	if len(p.Things) != 1 || fmt.Sprint(p.Things[0].Shadows) != "[{ 1 false} {fw 1 true}]" {
+		t.Errorf("list = %+v, want lamp1 with two shadows", p)
+	}
+	if p := list(""); len(p.Things) != 6 {
+		t.Errorf("%d things, want 6", len(p.Things))
+	}
+	for _, query := range []string{"?limit=0", "?limit=1001", "?page=x", "?page=c2E"} {
+		s.problem(400, invalid, "GET", "/v1/things"+query, "")
+	}
+}
+
+func TestGetThing(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.problem(404, notFound, "GET", "/v1/things/lamp", "")
+	s.problem(400, invalid, "GET", "/v1/things/a%2Fb", "")
+	s.update(shadow.ID{Thing: "lamp"}, `{"desired":{"text":"<&>"}}`)
+	s.update(shadow.ID{Thing: "lamp", Name: "fw"}, `{"reported":{"v":12345678901234567890.10}}`)
+	a := s.want(200, "GET", "/v1/things/lamp", "")
+	for _, want := range []string{`"name":""`, `"name":"fw"`, `"inSync":false`, `"inSync":true`, `"<&>"`, `12345678901234567890.10`} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("thing = %s, want it to have %s", a.body, want)
+		}
+	}
+}
+
+func TestConditionalGet(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	const path = "/v1/things/lamp/shadow"
+	s.problem(404, notFound, "GET", path, "")
+	s.update(shadow.ID{Thing: "lamp"}, `{}`)
+	if tag := s.want(200, "GET", path, "").header.Get("ETag"); tag != `"1"` {
+		t.Errorf(`ETag = %s, want "1"`, tag)
+	}
+	for match, status := range map[string]int{`"1"`: 304, `W/"1"`: 304, `"7", "1"`: 304, `*`: 304, `"2"`: 200, `1`: 200, ``: 200} {
+		a := s.want(status, "GET", path, "", "If-None-Match", match)
+		if tag := a.header.Get("ETag"); tag != `"1"` {
+			t.Errorf(`ETag with If-None-Match %s = %s, want "1"`, match, tag)
+		}
+		if status == 304 && a.body != "" {
+			t.Errorf("answer 304 has a body %q", a.body)
+		}
+	}
+}
+
+func TestPath(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.update(shadow.ID{Thing: "lamp"}, `{"desired":{"on":true,"a.b":1.50,"x\\y":2,"*":"star","#":3,"@this":4,"l":[{"k":"v"},[7]],"o":{"":1},"é":5,"0":6,"n":{}},"reported":{"a":{"b":{"c":"deep"}}}}`)
+	const path = "/v1/things/lamp/shadow?path="
+	for p, want := range map[string]string{
+		"desired.on":              "true",
+		"state.desired.on":        "true",
+		"delta.on":                "true",
+		`desired.a\.b`:            "1.50",
+		`desired.x\\y`:            "2",
+		"desired.*":               `"star"`,
+		"desired.%23":             "3",
+		"desired.@this":           "4",
+		"desired.l.0":             `{"k":"v"}`,
+		"desired.l.0.k":           `"v"`,
+		"desired.l.1.0":           "7",
+		"desired.%C3%A9":          "5",
+		"desired.0":               "6",
+		"desired.n":               "{}",
+		"reported.a.b":            `{"c":"deep"}`,
+		"version":                 "1",
+		"reported.a.b.c&name=":    `"deep"`,
+		"desired.l.0.k&x=ignored": `"v"`,
+	} {
+		if a := s.want(200, "GET", path+strings.ReplaceAll(p, `\`, "%5C"), ""); a.body != want {
+			t.Errorf("path %s = %s, want %s", p, a.body, want)
+		}
+	}
+	for _, p := range []string{"desired.off", "desired.o%3F", "desired.l.2", "desired.l.%23", "desired.on.x", "reported.*", "desired.l.0.k.0", "nothing", "reported.a.b.c.d"} {
+		s.problem(404, notFound, "GET", path+p, "")
+	}
+	for _, p := range []string{".", "a.", ".a", "a..b", "a%5C", "a%5Cb"} {
+		s.problem(400, invalid, "GET", path+p, "")
+	}
+	if a := s.want(200, "GET", path+"desired.on", ""); a.header.Get("ETag") != `"1"` {
+		t.Error("a value has no ETag")
+	}
+}
+
+func TestPatch(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	const path = "/v1/things/lamp/shadow"
+	if a := s.want(200, "PATCH", path, `{"state":{"desired":{"a":1}},"clientToken":"t"}`); a.header.Get("ETag") != `"1"` || !strings.Contains(a.body, `"clientToken":"t"`) {
+		t.Errorf("PATCH = %s with ETag %s, want token t and 1", a.body, a.header.Get("ETag"))
+	}
+	s.want(200, "PATCH", path, `{"state":{}}`, "If-Match", `"1"`)
+	for _, match := range []string{`"1"`, `"3"`, `"x"`, `"0"`} {
+		s.problem(412, "PreconditionFailedException", "PATCH", path, `{"state":{}}`, "If-Match", match)
+		s.problem(412, "PreconditionFailedException", "DELETE", path, "", "If-Match", match)
+	}
+	for _, match := range []string{`2`, `W/"2"`, `"1", "2"`, "`2`", `'2'`} {
+		s.problem(400, invalid, "PATCH", path, `{"state":{}}`, "If-Match", match)
+	}
+	s.problem(409, "ConflictException", "PATCH", path, `{"state":{},"version":1}`)
+	s.want(200, "PATCH", path, `{"state":{}}`, "If-Match", `*`)
+	s.problem(412, "PreconditionFailedException", "PATCH", "/v1/things/none/shadow", `{"state":{}}`, "If-Match", `*`)
+	s.problem(412, "PreconditionFailedException", "PATCH", "/v1/things/none/shadow", `{"state":{}}`, "If-Match", `"1"`)
+	s.problem(404, notFound, "GET", "/v1/things/none/shadow", "")
+
+	const merge = "application/merge-patch+json"
+	s.want(200, "PATCH", path, `{"desired":{"a":null,"b":2}}`, "Content-Type", merge)
+	if a := s.want(200, "GET", path+"?path=desired", ""); a.body != `{"b":2}` {
+		t.Errorf("desired = %s, want b alone", a.body)
+	}
+	for _, body := range []string{``, `{`, `{},"version":9`, `{"other":1}`, `{}}`, `[]`} {
+		s.problem(400, invalid, "PATCH", path, body, "Content-Type", merge)
+	}
+	s.problem(413, "RequestEntityTooLargeException", "PATCH", path, strings.Repeat(" ", 200<<10))
+	s.want(200, "DELETE", path, "", "If-Match", `"4"`)
+	s.problem(404, notFound, "DELETE", path, "")
+}
+
+func TestDelta(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	const path = "/v1/things/lamp/delta?name=fw"
+	id := shadow.ID{Thing: "lamp", Name: "fw"}
+	s.problem(404, notFound, "GET", path, "")
+	s.update(id, `{"desired":{"v":2},"reported":{"v":1}}`)
+	if a := s.want(200, "GET", path, ""); !strings.Contains(a.body, `"state":{"v":2}`) || a.header.Get("ETag") != `"1"` {
+		t.Errorf("delta = %s, want v of version 1", a.body)
+	}
+	s.update(id, `{"reported":{"v":2}}`)
+	if a := s.want(204, "GET", path, ""); a.body != "" || a.header.Get("ETag") != `"2"` {
+		t.Errorf("delta in sync = %q of %s, want nothing of version 2", a.body, a.header.Get("ETag"))
+	}
+	s.want(200, "DELETE", "/v1/things/lamp/shadow?name=fw", "")
+	s.problem(404, notFound, "GET", path, "")
+}
+
+func TestAbout(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.want(200, "GET", "/v1/version", "")
+	s.want(200, "GET", "/v1/openapi.json", "")
+	var list struct{ Schemas []string }
+	if err := json.Unmarshal([]byte(s.want(200, "GET", "/v1/schemas/", "").body), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range list.Schemas {
+		if a := s.want(200, "GET", path, ""); !strings.Contains(a.body, `"$id": "`+path+`"`) {
+			t.Errorf("%s = %s, want its path as $id", path, a.body)
+		}
+	}
+	for _, path := range []string{"/v1/schemas/none.json", "/v1/schemas/..%2Frest.go", "/v1/schemas/.", "/v1/", "/v1/none", "/v1/schemas/schemas.go"} {
+		s.problem(404, notFound, "GET", path, "")
+	}
+	s.problem(405, "MethodNotAllowedException", "POST", "/v1/version", "")
+}
