@@ -13,7 +13,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log"
 	"net/url"
 	"os"
 	"reflect"
@@ -34,11 +33,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "app:", err)
 		os.Exit(2)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
-	defer cancel()
-	if err := run(ctx, *server, *thing, desired); err != nil {
-		cancel()
-		log.Fatal("app: ", err)
+	if err := run(*server, *thing, *timeout, desired); err != nil {
+		fmt.Fprintln(os.Stderr, "app:", err)
+		os.Exit(1)
 	}
 }
 
@@ -70,7 +67,9 @@ type document struct {
 	Message string `json:"message,omitempty"`
 }
 
-func run(ctx context.Context, server, thing string, desired map[string]any) error {
+func run(server, thing string, timeout time.Duration, desired map[string]any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
 	u, err := url.Parse(server)
 	if err != nil {
 		return err
@@ -79,9 +78,8 @@ func run(ctx context.Context, server, thing string, desired map[string]any) erro
 	answers := fmt.Sprintf("app/%d/answers", os.Getpid())
 	messages := make(chan *paho.Publish, 64)
 	client, err := autopaho.NewConnection(ctx, autopaho.ClientConfig{
-		ServerUrls:        []*url.URL{u},
-		KeepAlive:         30,
-		ConnectRetryDelay: 500 * time.Millisecond,
+		ServerUrls: []*url.URL{u},
+		KeepAlive:  30,
 		ClientConfig: paho.ClientConfig{
 			OnPublishReceived: []func(paho.PublishReceived) (bool, error){
 				func(p paho.PublishReceived) (bool, error) {
@@ -133,32 +131,41 @@ func request(ctx context.Context, client *autopaho.ConnectionManager, shadow, an
 	return err
 }
 
-// await waits until what is reported has every value of desired.
+// await waits until the thing has reported every value of desired.
 func await(ctx context.Context, messages <-chan *paho.Publish, desired map[string]any) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the thing has not done it: %w", ctx.Err())
 		case m := <-messages:
-			var d document
-			if err := json.Unmarshal(m.Payload, &d); err != nil {
-				return fmt.Errorf("message on %s: %w", m.Topic, err)
-			}
-			if d.Code != 0 {
-				return fmt.Errorf("refused: %d %s", d.Code, d.Message)
-			}
-			if m.Properties != nil && string(m.Properties.CorrelationData) == "set" {
-				fmt.Printf("set, version %d\n", d.Version)
-			}
-			for key, value := range d.State.Reported {
-				if want, ok := desired[key]; ok && reflect.DeepEqual(value, want) {
-					delete(desired, key)
-				}
-			}
-			if len(desired) == 0 {
-				fmt.Printf("done, version %d\n", d.Version)
-				return nil
+			done, err := hear(m, desired)
+			if done || err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// hear takes from desired what the message says is reported.
+func hear(m *paho.Publish, desired map[string]any) (done bool, err error) {
+	var d document
+	if err := json.Unmarshal(m.Payload, &d); err != nil {
+		return false, fmt.Errorf("message on %s: %w", m.Topic, err)
+	}
+	if d.Code != 0 {
+		return false, fmt.Errorf("refused: %d %s", d.Code, d.Message)
+	}
+	if m.Properties != nil && string(m.Properties.CorrelationData) == "set" {
+		fmt.Printf("set, version %d\n", d.Version)
+	}
+	for key, value := range d.State.Reported {
+		if want, ok := desired[key]; ok && reflect.DeepEqual(value, want) {
+			delete(desired, key)
+		}
+	}
+	if len(desired) > 0 {
+		return false, nil
+	}
+	fmt.Printf("done, version %d\n", d.Version)
+	return true, nil
 }

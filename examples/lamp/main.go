@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"log"
 	"maps"
 	"net/url"
 	"os"
@@ -27,12 +26,14 @@ func main() {
 	server := flag.String("server", "mqtt://127.0.0.1:1883", "URL of umbrad")
 	thing := flag.String("thing", "lamp", "name of the thing")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if err := run(ctx, *server, *thing); err != nil {
-		log.Fatal("lamp: ", err)
+		warn(err)
+		os.Exit(1)
 	}
 }
+
+func warn(err error) { fmt.Fprintln(os.Stderr, "lamp:", err) }
 
 // lamp is the state of the device. All of it is used by one goroutine.
 type lamp struct {
@@ -70,7 +71,7 @@ func run(ctx context.Context, server, thing string) error {
 	deltas := make(chan []byte, 16)
 	config := l.config(u, thing)
 	config.OnConnectionUp = func(*autopaho.ConnectionManager, *paho.Connack) { connected <- struct{}{} }
-	config.OnConnectError = func(err error) { log.Print("lamp: not connected: ", err) }
+	config.OnConnectError = func(err error) { warn(fmt.Errorf("not connected: %w", err)) }
 	config.OnPublishReceived = []func(paho.PublishReceived) (bool, error){
 		func(p paho.PublishReceived) (bool, error) {
 			deltas <- p.Packet.Payload
@@ -92,7 +93,7 @@ func run(ctx context.Context, server, thing string) error {
 			err = l.obey(ctx, client, payload)
 		}
 		if err != nil && ctx.Err() == nil {
-			log.Print("lamp: ", err)
+			warn(err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -131,13 +132,13 @@ func TestErrors(t *testing.T) {
 		{[]string{"--http", "[::]:8080"}, []string{"not a loopback address"}},
 		{[]string{"--http", "example.com:8080"}, []string{"not a loopback address"}},
 		{[]string{"--mqtt", "off", "--http", ""}, []string{"nothing to serve"}},
-		{[]string{"--store", "mysql://x"}, []string{"store: not one of"}},
+		{[]string{"--store", "mysql://x"}, []string{"store: not a known kind"}},
 		{[]string{"--store", "memory:x"}, []string{"memory: takes nothing"}},
 		{[]string{"--store", "pebble:"}, []string{"needs a directory"}},
 		{[]string{"--store", "redis:///0"}, []string{"not a Redis URL"}},
 		{[]string{"--document-bytes", "0"}, []string{"--document-bytes", "not a size"}},
 		{[]string{"--document-bytes", "9999999999GiB"}, []string{"not a size"}},
-		{[]string{"--commit-timeout", "0s"}, []string{"too short"}},
+		{[]string{"--commit-timeout", "0s"}, []string{"not from 1ns to"}},
 		{[]string{"--request-bytes", "1MiB"}, []string{"above payload-bytes"}},
 		{[]string{"--allow-anonymous=maybe"}, []string{"neither true nor false"}},
 		{[]string{"--log-level", "loud", "--limits", "none"}, []string{"--log-level", "--limits"}},
@@ -227,9 +228,7 @@ func leaves(v reflect.Value, prefix string) map[string]string {
 	for i := range v.NumField() {
 		name := prefix + v.Type().Field(i).Name
 		if f := v.Field(i); f.Kind() == reflect.Struct {
-			for k, leaf := range leaves(f, name+".") {
-				all[k] = leaf
-			}
+			maps.Copy(all, leaves(f, name+"."))
 		} else {
 			all[name] = fmt.Sprintf("%#v", f.Interface())
 		}

@@ -4,8 +4,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"text/tabwriter"
+	"time"
 )
+
+// forever is the longest duration.
+const forever = time.Duration(math.MaxInt64)
 
 // Setting describes one setting.
 type Setting struct {
@@ -74,7 +79,7 @@ func (c *Config) storeSettings() []Setting {
 			Help: "where shadows are kept: `pebble:DIR`, `redis://…`, `rediss://…` or `memory:`; empty means Pebble in the data directory",
 		},
 		{
-			Name: "store-wait", Group: group, Default: "0s", value: duration{&c.StoreWait, 0},
+			Name: "store-wait", Group: group, Default: "0s", value: duration{&c.StoreWait, 0, forever},
 			Help: "how long to wait at start for a store that does not answer; 0s fails at once",
 		},
 		{
@@ -90,7 +95,7 @@ func (c *Config) storeSettings() []Setting {
 			Help: "versions of each shadow that are kept as history; 0 keeps none",
 		},
 		{
-			Name: "history-age", Group: group, Default: "168h", value: duration{&c.History.Age, 1},
+			Name: "history-age", Group: group, Default: "168h", value: duration{&c.History.Age, 1, forever},
 			Help: "age at which history may be forgotten",
 		},
 		{
@@ -98,11 +103,11 @@ func (c *Config) storeSettings() []Setting {
 			Help: "memory for documents that were used lately",
 		},
 		{
-			Name: "commit-timeout", Group: group, Default: "5s", value: duration{&c.CommitTimeout, 1},
+			Name: "commit-timeout", Group: group, Default: "5s", value: duration{&c.CommitTimeout, 1, forever},
 			Help: "how long a request waits for the store before it is refused with 500",
 		},
 		{
-			Name: "tombstone-age", Group: group, Default: "48h", value: duration{&c.TombstoneAge, 1},
+			Name: "tombstone-age", Group: group, Default: "48h", value: duration{&c.TombstoneAge, 1, forever},
 			Help: "how long a deleted shadow keeps its version number",
 		},
 	}
@@ -140,7 +145,7 @@ func (c *Config) shadowSettings() []Setting {
 			Help: "requests per second for one thing, refused with 429 above it; 0 is no limit",
 		},
 		{
-			Name: "request-timeout", Group: group, Default: "10s", value: duration{&c.RequestTimeout, 1},
+			Name: "request-timeout", Group: group, Default: "10s", value: duration{&c.RequestTimeout, 1, forever},
 			Help: "how long an HTTP request may take, event streams aside",
 		},
 	}
@@ -151,31 +156,59 @@ func (c *Config) brokerSettings() []Setting {
 	return []Setting{
 		{
 			Name: "payload-bytes", Group: group, Default: "128KiB", value: size[int]{&c.Broker.PayloadBytes, 1, 1 << 27},
-			Help: "the payload of an MQTT message",
+			Help: "the payload of an MQTT message; packets may be 1 KiB larger",
 		},
 		{
 			Name: "receive-maximum", Group: group, Default: "1024", AWS: "100", value: integer[uint16]{&c.Broker.ReceiveMaximum, 1, 65535},
-			Help: "messages with QoS 1 or 2 that a client may have unacknowledged; it has to wait above that",
+			Help: "messages with QoS 1 or 2, or shadow requests, that a client may have unacknowledged; it has to wait above that",
 		},
 		{
-			Name: "topic-alias-maximum", Group: group, Default: "8", value: integer[uint16]{&c.Broker.TopicAliasMaximum, 1, 65535},
+			Name: "topic-alias-maximum", Group: group, Default: "16", AWS: "8", value: integer[uint16]{&c.Broker.TopicAliasMaximum, 1, 65535},
 			Help: "topic aliases of one connection",
+		},
+		{
+			Name: "topic-levels", Group: group, Default: "128", value: integer[int]{&c.Broker.TopicLevels, 1, 65535},
+			Help: "levels of a topic filter",
 		},
 		{
 			Name: "client-id-bytes", Group: group, Default: "128", value: size[int]{&c.Broker.ClientIDBytes, 1, 65535},
 			Help: "a client id",
 		},
 		{
-			Name: "session-expiry", Group: group, Default: "168h", AWS: "1h", value: duration{&c.Broker.SessionExpiry, 1},
-			Help: "how long an MQTT 3.1.1 session outlives its connection, and the most that an MQTT 5 client gets",
+			Name: "keep-alive", Group: group, Default: "0s", AWS: "20m", value: duration{&c.Broker.KeepAlive, 0, 65535 * time.Second},
+			Help: "longest keep-alive; clients of MQTT 5 that ask for more or for none are told so; 0s is as the client wants",
 		},
 		{
-			Name: "connect-timeout", Group: group, Default: "10s", value: duration{&c.Broker.ConnectTimeout, 1},
-			Help: "from a new connection to its CONNECT",
+			Name: "session-expiry", Group: group, Default: "168h", AWS: "1h", value: duration{&c.Broker.SessionExpiry, 1, forever},
+			Help: "how long a session of MQTT 3.1.1 outlives its connection, and the most that clients of MQTT 5 get",
 		},
 		{
-			Name: "write-timeout", Group: group, Default: "20s", value: duration{&c.Broker.WriteTimeout, 1},
-			Help: "a client whose socket takes nothing for so long is disconnected",
+			Name: "queue-messages", Group: group, Default: "10000", value: integer[int]{&c.Broker.QueueMessages, 1, 1 << 30},
+			Help: "messages with QoS 1 or 2 kept for one client that is away or slow; the oldest go first",
+		},
+		{
+			Name: "queue-bytes", Group: group, Default: "64MiB", value: size[int64]{&c.Broker.QueueBytes, 1, 1 << 50},
+			Help: "the same in bytes",
+		},
+		{
+			Name: "retained-messages", Group: group, Default: "1000000", value: integer[int]{&c.Broker.RetainedMessages, 1, 1 << 30},
+			Help: "retained messages in all",
+		},
+		{
+			Name: "retained-bytes", Group: group, Default: "256MiB", value: size[int64]{&c.Broker.RetainedBytes, 1, 1 << 50},
+			Help: "the same in bytes",
+		},
+		{
+			Name: "outgoing-bytes", Group: group, Default: "1MiB", value: size[int]{&c.Broker.OutgoingBytes, 1, 1 << 30},
+			Help: "written to one connection and not yet taken by the network",
+		},
+		{
+			Name: "connect-timeout", Group: group, Default: "10s", value: duration{&c.Broker.ConnectTimeout, 1, forever},
+			Help: "from a new connection to the end of its CONNECT",
+		},
+		{
+			Name: "write-timeout", Group: group, Default: "20s", value: duration{&c.Broker.WriteTimeout, 1, forever},
+			Help: "a client that takes no bytes for so long is cut off",
 		},
 	}
 }

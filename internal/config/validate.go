@@ -82,7 +82,7 @@ func (c *Config) validateStore() error {
 			return fmt.Errorf("store: not a Redis URL such as %s://127.0.0.1:6379/0", kind) // the value may hold a password
 		}
 	default:
-		return errors.New("store: not one of pebble:DIR, redis://…, rediss://…, memory:")
+		return errors.New("store: not a known kind (pebble:DIR, redis://…, rediss://…, memory:)")
 	}
 	return nil
 }

@@ -62,8 +62,8 @@ func (v level) Set(s string) error {
 }
 
 type duration struct {
-	p     *time.Duration
-	least time.Duration
+	p           *time.Duration
+	least, most time.Duration
 }
 
 func (v duration) String() string { return v.p.String() }
@@ -73,8 +73,8 @@ func (v duration) Set(s string) error {
 	if err != nil {
 		return fmt.Errorf("%q is not a duration such as 500ms, 10s or 48h", s)
 	}
-	if d < v.least {
-		return fmt.Errorf("%q is too short", s)
+	if d < v.least || d > v.most {
+		return fmt.Errorf("%q is not from %v to %v", s, v.least, v.most)
 	}
 	*v.p = d
 	return nil

@@ -19,8 +19,8 @@ func counter(name, help string, labels ...string) series {
 	return series{prometheus.NewDesc(name, help, labels, nil), prometheus.CounterValue}
 }
 
-func gauge(name, help string, labels ...string) series {
-	return series{prometheus.NewDesc(name, help, labels, nil), prometheus.GaugeValue}
+func gauge(name, help string) series {
+	return series{prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue}
 }
 
 // send sends the value of s with the label values.

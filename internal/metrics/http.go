@@ -3,7 +3,6 @@ package metrics
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,12 +19,12 @@ func newHTTPInstruments() httpInstruments {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "umbra_http_requests_total",
 			Help: "HTTP requests that were answered.",
-		}, []string{"api", "method", "code"}),
+		}, []string{"method", "route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "umbra_http_request_duration_seconds",
 			Help:    "Time that HTTP requests took, event streams aside.",
 			Buckets: durations,
-		}, []string{"api", "method"}),
+		}, []string{"method", "route"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "umbra_http_requests_in_flight",
 			Help: "HTTP requests that are being answered, event streams included.",
@@ -37,8 +36,8 @@ func (i httpInstruments) all() []prometheus.Collector {
 	return []prometheus.Collector{i.requests, i.seconds, i.inFlight}
 }
 
-// HTTP returns next with every request measured. The label "api" is the first segment of the path when
-// it is a known one.
+// HTTP returns next with every request measured. The label "route" is the pattern that next, a
+// [http.ServeMux] or a handler around one, has noted in the request.
 func (m *Metrics) HTTP(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -46,23 +45,19 @@ func (m *Metrics) HTTP(next http.Handler) http.Handler {
 		defer m.http.inFlight.Dec()
 		sw := &statusWriter{ResponseWriter: w, code: http.StatusOK}
 		next.ServeHTTP(sw, r)
-		api, method := apiOf(r.URL.Path), methodOf(r.Method)
-		m.http.requests.WithLabelValues(api, method, strconv.Itoa(sw.code)).Inc()
+		route := r.Pattern
+		if route == "" {
+			route = "none"
+		}
+		method := methodOf(r.Method)
+		m.http.requests.WithLabelValues(method, route, strconv.Itoa(sw.code)).Inc()
 		if sw.Header().Get("Content-Type") != "text/event-stream" {
-			m.http.seconds.WithLabelValues(api, method).Observe(time.Since(began).Seconds())
+			m.http.seconds.WithLabelValues(method, route).Observe(time.Since(began).Seconds())
 		}
 	})
 }
 
-func apiOf(path string) string {
-	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	switch first {
-	case "things", "api", "topics", "retainedMessage", "connections", "v1", "livez", "readyz":
-		return first
-	}
-	return "other"
-}
-
+// methodOf keeps clients from making up label values.
 func methodOf(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:

@@ -80,17 +80,15 @@ func TestStore(t *testing.T) {
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	m := metrics.New()
-	server := httptest.NewServer(m.HTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/things/lamp/shadow":
-			w.WriteHeader(http.StatusNotFound)
-		case "/v1/events":
-			w.Header().Set("Content-Type", "text/event-stream")
-			if err := http.NewResponseController(w).Flush(); err != nil {
-				t.Errorf("Flush: %v", err)
-			}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/things/{thing}/shadow", http.NotFound)
+	mux.HandleFunc("/v1/events", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Errorf("Flush: %v", err)
 		}
-	})))
+	})
+	server := httptest.NewServer(m.HTTP(mux))
 	defer server.Close()
 	for _, path := range []string{"/things/lamp/shadow", "/v1/events", "/wp-login.php", "/" + strings.Repeat("x", 1000)} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, http.NoBody)
@@ -104,17 +102,17 @@ func TestHTTP(t *testing.T) {
 		_, _ = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 	}
-	w := httptest.NewRecorder()
-	m.HTTP(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "BREW", "/pot", nil))
+	brew := httptest.NewRequestWithContext(t.Context(), "BREW", "/pot", http.NoBody)
+	m.HTTP(mux).ServeHTTP(httptest.NewRecorder(), brew)
 	wantLines(t, m,
-		`umbra_http_requests_total{api="things",code="404",method="GET"} 1`,
-		`umbra_http_requests_total{api="v1",code="200",method="GET"} 1`,
-		`umbra_http_requests_total{api="other",code="200",method="GET"} 2`,
-		`umbra_http_requests_total{api="other",code="404",method="other"} 1`,
-		`umbra_http_request_duration_seconds_count{api="things",method="GET"} 1`,
+		`umbra_http_requests_total{code="404",method="GET",route="/things/{thing}/shadow"} 1`,
+		`umbra_http_requests_total{code="200",method="GET",route="/v1/events"} 1`,
+		`umbra_http_requests_total{code="404",method="GET",route="none"} 2`,
+		`umbra_http_requests_total{code="404",method="other",route="none"} 1`,
+		`umbra_http_request_duration_seconds_count{method="GET",route="/things/{thing}/shadow"} 1`,
 	)
 	for _, line := range scrape(t, m) {
-		if strings.Contains(line, "lamp") || strings.Contains(line, "duration_seconds_count") && strings.Contains(line, `api="v1"`) {
+		if strings.Contains(line, "lamp") || strings.Contains(line, "duration_seconds_count") && strings.Contains(line, "events") {
 			t.Errorf("unwanted line %s", line)
 		}
 	}

@@ -35,12 +35,16 @@ func Build(tb testing.TB, pkg string) string {
 	return path
 }
 
-// Root returns the top directory of the module.
+// Root returns the top directory of the module. The result of a test that calls it (or builds a
+// program) is not taken from go test's cache after a change of any source file.
 func Root(tb testing.TB) string {
 	tb.Helper()
 	root, err := moduleRoot()
 	if err != nil {
 		tb.Fatal(err)
+	}
+	if err := noteSources(root); err != nil {
+		tb.Fatal("walking the sources: ", err)
 	}
 	return root
 }
