@@ -99,21 +99,21 @@ func sameAs(got any, want string) bool {
 	return err == nil && equal(got, v)
 }
 
-// compareWith orders numbers by value and strings by their bytes.
+// compareWith orders a number with a number and a string with a string, which need no quotes.
 func compareWith(got any, want string) (order int, comparable bool) {
-	v, err := decodeJSON([]byte(want))
+	var v any = want
+	if decoded, err := decodeJSON([]byte(want)); err == nil {
+		v = decoded
+	}
 	switch got := got.(type) {
 	case json.Number:
-		n, ok := v.(json.Number)
-		if err != nil || !ok {
-			return 0, false
+		if n, ok := v.(json.Number); ok {
+			return compareNumbers(got, n), true
 		}
-		return compareNumbers(got, n), true
 	case string:
 		if s, ok := v.(string); ok {
-			want = s
+			return cmp.Compare(got, s), true
 		}
-		return cmp.Compare(got, want), true
 	}
 	return 0, false
 }

@@ -131,9 +131,9 @@ func newContextLs(a *app) *cobra.Command {
 		Example: "  umbra context ls\n  umbra context ls -o name",
 		Args:    arguments(0, 0),
 	}
-	a.formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName)
+	formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		f, err := a.outputFormat(cmd)
+		f, err := outputFormat(cmd)
 		if err != nil {
 			return err
 		}
@@ -169,9 +169,9 @@ func newContextShow(a *app) *cobra.Command {
 		Example: "  umbra context show\n  UMBRA_SERVER=http://127.0.0.1:8081 umbra context show",
 		Args:    arguments(0, 0),
 	}
-	a.formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON)
+	formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		f, err := a.outputFormat(cmd)
+		f, err := outputFormat(cmd)
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ A deleted shadow's version goes on counting if it is made again within 48 hours.
 		Args:              arguments(1, -1),
 		ValidArgsFunction: a.completeShadows,
 	}
-	a.formatFlag(cmd, formatTable, formatJSON, formatNDJSON, formatYAML, formatName, formatRaw)
+	formatFlag(cmd, formatTable, formatJSON, formatNDJSON, formatYAML, formatName, formatRaw)
 	flags := cmd.Flags()
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	flags.Var(&o.ifVersion, "if-version", "only if the shadow's version is `N`")
@@ -45,7 +45,7 @@ A deleted shadow's version goes on counting if it is made again within 48 hours.
 }
 
 func (a *app) delete(cmd *cobra.Command, targets []string, o deleteOptions) error {
-	f, err := a.outputFormat(cmd)
+	f, err := outputFormat(cmd)
 	if err != nil {
 		return err
 	}
@@ -132,8 +132,8 @@ func (d *deletion) delete(ctx context.Context, id shadow.ID) error {
 // confirm asks on stderr. Everything but yes is no.
 func (d *deletion) confirm(id shadow.ID, doc *document) bool {
 	desired, reported := len(leavesWithin(doc.section(sectionDesired))), len(leavesWithin(doc.section(sectionReported)))
-	fmt.Fprintf(d.stderr, "Delete %s (version %d, %d desired and %d reported %s)? [y/N] ",
-		display(id), doc.version(), desired, reported, plural(desired+reported, "value"))
+	fmt.Fprintf(d.stderr, "Delete %s (version %d, %d desired and %d reported values)? [y/N] ",
+		display(id), doc.version(), desired, reported)
 	if !d.answers.Scan() {
 		fmt.Fprintln(d.stderr)
 		return false

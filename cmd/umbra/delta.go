@@ -20,7 +20,7 @@ With --exit-code the exit code is 1 when there is a difference, 0 when not, and 
 		Args:              arguments(1, 1),
 		ValidArgsFunction: a.completeShadow,
 	}
-	a.formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatCSV, formatRaw, formatJSONPath, formatTemplate)
+	formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatCSV, formatRaw, formatJSONPath, formatTemplate)
 	cmd.Flags().BoolVar(&exitStatus, "exit-code", false, "exit with 1 when there is a difference")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		differs, err := a.delta(cmd, args[0])
@@ -37,7 +37,7 @@ With --exit-code the exit code is 1 when there is a difference, 0 when not, and 
 
 func (a *app) delta(cmd *cobra.Command, target string) (differs bool, err error) {
 	ctx := cmd.Context()
-	f, err := a.outputFormat(cmd)
+	f, err := outputFormat(cmd)
 	if err != nil {
 		return false, err
 	}

@@ -96,6 +96,7 @@ func hint(code int) string {
 }
 
 // report writes err to w as one line, or as a JSON object when the command was asked for JSON.
+// The line names the request only when its cause is to be looked for in the server's log.
 func report(w io.Writer, err error, code int, asJSON bool) {
 	message, traceID := oneLine(err.Error()), ""
 	refusal, refused := errors.AsType[*client.Error](err)
@@ -122,7 +123,7 @@ func report(w io.Writer, err error, code int, asJSON bool) {
 	if advice != "" {
 		message += "; " + advice
 	}
-	if traceID != "" {
+	if traceID != "" && refusal.Status >= http.StatusInternalServerError {
 		message += " (request " + oneLine(traceID) + ")"
 	}
 	fmt.Fprintf(w, "umbra: %s\n", message)

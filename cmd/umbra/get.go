@@ -31,12 +31,12 @@ how long ago each value was written. -o json and -o raw give the document of the
 		Args:              arguments(1, 1),
 		ValidArgsFunction: a.completeShadow,
 	}
-	a.formatFlag(cmd, formatTable, formatWide, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName,
+	formatFlag(cmd, formatTable, formatWide, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName,
 		formatRaw, formatJSONPath, formatTemplate)
 	cmd.Flags().StringVar(&o.path, "path", "", "only the value at `PATH`, such as reported.color.r")
 	cmd.Flags().BoolVar(&o.noMeta, "no-meta", false, "leave out when each value was written")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		f, err := a.outputFormat(cmd)
+		f, err := outputFormat(cmd)
 		if err != nil {
 			return err
 		}

@@ -29,11 +29,11 @@ listed unless --limit says otherwise; when it cuts the list, a line on stderr sa
 		Args:              arguments(0, 1),
 		ValidArgsFunction: a.completeShadow,
 	}
-	a.formatFlag(cmd, formatTable, formatWide, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName,
+	formatFlag(cmd, formatTable, formatWide, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName,
 		formatJSONPath, formatTemplate)
 	cmd.Flags().IntVar(&limit, "limit", 0, "list at most `N` shadows (default all)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		f, err := a.outputFormat(cmd)
+		f, err := outputFormat(cmd)
 		if err != nil {
 			return err
 		}
@@ -81,10 +81,17 @@ func (a *app) ls(ctx context.Context, prefix string, limit int, f format) error 
 		if cut || page != "" {
 			a.note("stopped after %d %s because of --limit; there are more", l.count, plural(l.count, "shadow"))
 		} else if l.count == 0 {
-			a.note("no shadow of a thing whose name begins with %q", prefix)
+			a.note("no shadows%s", beginning(prefix))
 		}
 		return nil
 	}
+}
+
+func beginning(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return fmt.Sprintf(" of things whose names begin with %q", prefix)
 }
 
 // addThings reports whether limit left something out.

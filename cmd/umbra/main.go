@@ -55,9 +55,9 @@ type app struct {
 	colourMode      string
 	utc, verbose    bool
 
-	colour  bool   // decided from colourMode, the terminal and NO_COLOR
-	format  string // -o of the command that runs
-	started bool   // the command line was understood
+	colour     bool // decided from colourMode, the terminal and NO_COLOR
+	jsonErrors bool // the command was asked for JSON
+	started    bool // the command line was understood
 }
 
 // execute runs one command line and returns its exit code.
@@ -73,7 +73,7 @@ func (a *app) execute(ctx context.Context, args []string) int {
 	}
 	code := exitCode(ctx, err)
 	if err != errDiffers && code != exitInterrupted {
-		report(a.stderr, err, code, a.format == formatJSON || a.format == formatNDJSON)
+		report(a.stderr, err, code, a.jsonErrors)
 	}
 	return code
 }

@@ -31,7 +31,7 @@ meanwhile, replace compares again. With --if-version it gives up instead.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: a.completeShadow,
 	}
-	a.updateFlags(cmd, &o)
+	updateFlags(cmd, &o)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "`FILE` with the whole section (- for stdin)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if file == "" {
@@ -47,7 +47,7 @@ meanwhile, replace compares again. With --if-version it gives up instead.`,
 }
 
 func (a *app) replace(cmd *cobra.Command, target string, want object, o updateOptions) error {
-	f, err := a.outputFormat(cmd)
+	f, err := outputFormat(cmd)
 	if err != nil {
 		return err
 	}

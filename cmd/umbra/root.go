@@ -76,14 +76,16 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if a.requestTimeout <= 0 {
 		return usagef("--request-timeout must be above 0")
 	}
+	if output := cmd.Flags().Lookup("output"); output != nil {
+		a.jsonErrors = output.Value.String() == formatJSON || output.Value.String() == formatNDJSON
+	}
 	a.started = true
-	cmd.SilenceUsage = true
 	return nil
 }
 
 // formatFlag adds -o to a command; the first of the allowed formats is the default.
-func (a *app) formatFlag(cmd *cobra.Command, allowed ...string) {
-	cmd.Flags().StringVarP(&a.format, "output", "o", allowed[0], "`format`: "+describeFormats(allowed))
+func formatFlag(cmd *cobra.Command, allowed ...string) {
+	cmd.Flags().StringP("output", "o", allowed[0], "`format`: "+describeFormats(allowed))
 	completions := make([]cobra.Completion, len(allowed))
 	for i, name := range allowed {
 		if name == formatJSONPath || name == formatTemplate {
@@ -92,12 +94,16 @@ func (a *app) formatFlag(cmd *cobra.Command, allowed ...string) {
 		completions[i] = name
 	}
 	mustComplete(cmd, "output", completions)
-	cmd.Annotations = map[string]string{"formats": strings.Join(allowed, " ")}
+	cmd.Annotations = map[string]string{annotationFormats: strings.Join(allowed, " ")}
 }
 
+// annotationFormats keeps the output formats of a command.
+const annotationFormats = "formats"
+
 // outputFormat parses the -o that formatFlag added.
-func (a *app) outputFormat(cmd *cobra.Command) (format, error) {
-	return parseFormat(a.format, strings.Fields(cmd.Annotations["formats"]))
+func outputFormat(cmd *cobra.Command) (format, error) {
+	flag := cmd.Flags().Lookup("output")
+	return parseFormat(flag.Value.String(), strings.Fields(cmd.Annotations[annotationFormats]))
 }
 
 // mustComplete sets the values that the shell offers for a flag.

@@ -28,8 +28,8 @@ func (o updateOptions) section() string {
 	return sectionDesired
 }
 
-func (a *app) updateFlags(cmd *cobra.Command, o *updateOptions) {
-	a.formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatName, formatRaw, formatJSONPath, formatTemplate)
+func updateFlags(cmd *cobra.Command, o *updateOptions) {
+	formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatName, formatRaw, formatJSONPath, formatTemplate)
 	flags := cmd.Flags()
 	flags.BoolVar(&o.reported, "reported", false, "change reported, as the device would, instead of desired")
 	flags.Var(&o.ifVersion, "if-version", "only if the shadow's version is `N`")
@@ -55,7 +55,7 @@ JSON; null removes. Other values of the shadow stay as they are.`,
 		Args:              arguments(1, -1),
 		ValidArgsFunction: a.completeShadow,
 	}
-	a.updateFlags(cmd, &o)
+	updateFlags(cmd, &o)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "merge the JSON object in `FILE` (- for stdin); assignments come on top")
 	cmd.Flags().DurationVar(&o.wait, "wait", 0, "wait so long until the device reports what was set")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -103,7 +103,7 @@ func newUnset(a *app) *cobra.Command {
 		Args:              arguments(2, -1),
 		ValidArgsFunction: a.completeShadow,
 	}
-	a.updateFlags(cmd, &o)
+	updateFlags(cmd, &o)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		patch := object{}
 		for _, arg := range args[1:] {
@@ -123,7 +123,7 @@ func newUnset(a *app) *cobra.Command {
 // update sends patch as one update of a section, and prints the outcome.
 func (a *app) update(cmd *cobra.Command, target string, patch object, o updateOptions) error {
 	ctx := cmd.Context()
-	f, err := a.outputFormat(cmd)
+	f, err := outputFormat(cmd)
 	if err != nil {
 		return err
 	}

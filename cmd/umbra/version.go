@@ -17,10 +17,10 @@ func newVersion(a *app) *cobra.Command {
 		Example: "  umbra version\n  umbra version --client\n  umbra version -o json",
 		Args:    arguments(0, 0),
 	}
-	a.formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatJSONPath, formatTemplate)
+	formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatJSONPath, formatTemplate)
 	cmd.Flags().BoolVar(&clientOnly, "client", false, "do not ask the server")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		f, err := a.outputFormat(cmd)
+		f, err := outputFormat(cmd)
 		if err != nil {
 			return err
 		}

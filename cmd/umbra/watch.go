@@ -39,7 +39,7 @@ server no longer has is told as a reset.`,
 		Args:              arguments(0, 1),
 		ValidArgsFunction: a.completeShadow,
 	}
-	a.formatFlag(cmd, formatShort, formatJSON, formatNDJSON, formatRaw, formatJSONPath, formatTemplate)
+	formatFlag(cmd, formatShort, formatJSON, formatNDJSON, formatRaw, formatJSONPath, formatTemplate)
 	flags := cmd.Flags()
 	flags.Var(&o.from, "from", "begin with version `N` of the shadow")
 	flags.IntVarP(&o.count, "count", "n", 0, "stop after `N` changes")
@@ -47,7 +47,7 @@ server no longer has is told as a reset.`,
 	flags.StringVar(&o.path, "path", "", "only changes of the value at `PATH`, or inside of it")
 	flags.StringVar(&o.prefix, "prefix", "", "only things whose names begin with `PREFIX`")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		f, err := a.outputFormat(cmd)
+		f, err := outputFormat(cmd)
 		if err != nil {
 			return err
 		}

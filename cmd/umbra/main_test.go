@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/umbra-iot/umbra/internal/rest"
+	"github.com/umbra-iot/umbra/statestore"
+	"github.com/umbra-iot/umbra/statestore/memstore"
+	"github.com/umbra-iot/umbra/things"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"umbra": main})
+}
+
+// TestScripts runs the program as a user does. Each script has a server of its own, which is empty at first.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			s := startServer(e)
+			e.Values["server"] = s
+			e.Setenv("UMBRA_SERVER", s.URL)
+			e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
+			e.Setenv("TZ", "UTC")
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits":   exits,
+			"streams": streams,
+			"things":  makeThings,
+		},
+	})
+}
+
+// server is the real HTTP API on a memory store.
+type server struct {
+	*httptest.Server
+	streams atomic.Int64 // event streams that are open
+}
+
+// startServer starts a server that ends with the script.
+func startServer(e *testscript.Env) *server {
+	feed := rest.NewFeed()
+	service := things.New(things.Options{Store: memstore.New(statestore.Options{}), Publisher: feed})
+	if err := service.Start(context.Background()); err != nil {
+		e.T().Fatal("start the service: ", err)
+	}
+	api := rest.New(rest.Options{Things: service, Feed: feed, KeepAlive: 50 * time.Millisecond})
+	s := &server{}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/events") {
+			w = &streamWriter{ResponseWriter: w, open: &s.streams}
+			defer func() {
+				if w.(*streamWriter).begun {
+					s.streams.Add(-1)
+				}
+			}()
+		}
+		api.ServeHTTP(w, r)
+	}))
+	e.Defer(func() {
+		feed.Close()
+		s.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := service.Close(ctx); err != nil {
+			e.T().Log("close the service: ", err)
+		}
+	})
+	return s
+}
+
+// streamWriter counts a stream as open from its first byte on.
+type streamWriter struct {
+	http.ResponseWriter
+
+	open  *atomic.Int64
+	begun bool
+}
+
+func (w *streamWriter) Write(b []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(b)
+	if !w.begun {
+		w.begun = true
+		w.open.Add(1)
+	}
+	return n, err
+}
+
+func (w *streamWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// exits is "exits CODE PROGRAM ARGS...": the program must end with this exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%s: %v", args[1], err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// streams is "streams N": wait until N event streams are open.
+func streams(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
+	s := ts.Value("server").(*server)
+	for deadline := time.Now().Add(10 * time.Second); s.streams.Load() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%d event streams are open, want %d", s.streams.Load(), want)
+		}
+	}
+}
+
+// makeThings is "things PREFIX N": make N things with a classic shadow, PREFIX0001 and so on.
+func makeThings(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	s := ts.Value("server").(*server)
+	for i := range n {
+		name := args[0] + strconv.Itoa(10000 + i + 1)[1:]
+		body := strings.NewReader(`{"state":{"desired":{"n":` + strconv.Itoa(i) + `}}}`)
+		resp, err := http.Post(s.URL+"/things/"+name+"/shadow", "application/json", body)
+		ts.Check(err)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			ts.Fatalf("make %s: status %s", name, resp.Status)
+		}
+	}
+}
