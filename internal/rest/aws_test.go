@@ -116,7 +116,7 @@ func TestBodyWithoutLength(t *testing.T) {
 	s := newServer(t)
 	for size, want := range map[int]int{10: 200, 2 << 20: 413} {
 		body := io.MultiReader(strings.NewReader(`{"state":{}}`), strings.NewReader(strings.Repeat(" ", size)))
-		req, err := http.NewRequestWithContext(t.Context(), "POST", s.http.URL+"/things/lamp/shadow", body)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.http.URL+"/things/lamp/shadow", body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 200 || resp.ContentLength <= 0 {
+	if resp.StatusCode != http.StatusOK || resp.ContentLength <= 0 {
 		t.Errorf("HEAD = %d with length %d, want 200 with a length", resp.StatusCode, resp.ContentLength)
 	}
 	s.refused(405, "MethodNotAllowedException", "", "OPTIONS", "/things/lamp/shadow", "")

@@ -59,7 +59,7 @@ func explain(err error) *shadow.Error {
 		return refused
 	}
 	if errors.Is(err, broker.ErrTopic) {
-		return &shadow.Error{Code: http.StatusForbidden, Message: "Clients may not publish to this topic"}
+		return &shadow.Error{Code: http.StatusBadRequest, Message: "Topic is reserved or not known"}
 	}
 	return errInternal
 }

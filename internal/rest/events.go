@@ -128,14 +128,8 @@ func (s *shadowSource) position() string { return strconv.FormatUint(s.at, 10) }
 
 func (s *shadowSource) advance(ctx context.Context, out *eventWriter) error {
 	if s.starts {
-		s.starts = false
-		doc, at, err := s.current(ctx)
-		if err != nil {
+		if err := s.start(ctx, out); err != nil {
 			return err
-		}
-		s.at = at
-		if s.snapshot {
-			out.event("document", s.position(), s.render(doc))
 		}
 	}
 	for {
@@ -157,10 +151,23 @@ func (s *shadowSource) advance(ctx context.Context, out *eventWriter) error {
 			s.at = e.Version
 			out.event(e.Op.String(), s.position(), data)
 		}
-		if err := out.flush(); err != nil {
+		if err := out.flush(); err != nil || len(entries) < eventBatch {
 			return err
 		}
 	}
+}
+
+// start takes the place where the shadow is.
+func (s *shadowSource) start(ctx context.Context, out *eventWriter) error {
+	doc, at, err := s.current(ctx)
+	if err != nil {
+		return err
+	}
+	s.at, s.starts = at, false
+	if s.snapshot {
+		out.event("document", s.position(), s.render(doc))
+	}
+	return nil
 }
 
 // settle makes sure that no change behind the position means that the shadow is there. It is not when

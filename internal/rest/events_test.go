@@ -155,7 +155,7 @@ func TestNoHistory(t *testing.T) {
 // TestForeignChange writes behind the service's back, as another process does.
 func TestForeignChange(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, func(with *setup) { with.options.KeepAlive = 10 * time.Millisecond })
+	s := newServer(t, func(with *setup) { with.options.KeepAlive, with.shared = 10*time.Millisecond, true })
 	s.update(lamp, `{}`)
 	e := s.watch(lampEvents).begun()
 	other := things.New(things.Options{Store: s.store, Publisher: things.Publishers{}})
@@ -170,6 +170,8 @@ func TestForeignChange(t *testing.T) {
 	if err := other.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
+	s.update(lamp, `{}`)
+	e.next().is(t, "update", "3")
 }
 
 // TestSlowStream does not read a stream while more happens than any buffer holds.
@@ -328,4 +330,3 @@ func BenchmarkFeed(b *testing.B) {
 		f.Publish(m)
 	}
 }
-

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +20,7 @@ import (
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
 	"github.com/umbra-iot/umbra/statestore/storetest"
+	"github.com/umbra-iot/umbra/test/mqtttest"
 	"github.com/umbra-iot/umbra/things"
 )
 
@@ -32,14 +36,22 @@ type server struct {
 	broker *broker.Broker
 	feed   *rest.Feed
 	spec   *spec
+
+	serving sync.WaitGroup // of MQTT listeners
 }
 
 // setup changes what a test wants to have different.
 type setup struct {
 	store   statestore.Options
+	shared  bool // other processes write to the store
 	options rest.Options
-	limits  shadow.Limits
 }
+
+// sharedStore is a store that other processes write to.
+type sharedStore struct{ statestore.Store }
+
+// Shared implements [statestore.Store].
+func (sharedStore) Shared() bool { return true }
 
 func newServer(t *testing.T, change ...func(*setup)) *server {
 	t.Helper()
@@ -52,7 +64,11 @@ func newServer(t *testing.T, change ...func(*setup)) *server {
 	if s.broker, err = broker.New(broker.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	s.things = things.New(things.Options{Store: s.store, Publisher: things.Publishers{s.broker, s.feed}, Limits: with.limits})
+	var store statestore.Store = s.store
+	if with.shared {
+		store = sharedStore{store}
+	}
+	s.things = things.New(things.Options{Store: store, Publisher: things.Publishers{s.broker, s.feed}})
 	s.broker.SetService(s.things)
 	if err := s.things.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -67,11 +83,33 @@ func newServer(t *testing.T, change ...func(*setup)) *server {
 		if err := s.broker.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown() = %v", err)
 		}
+		s.serving.Wait()
 		if err := s.things.Close(ctx); err != nil {
 			t.Errorf("Close() = %v", err)
 		}
 	})
 	return s
+}
+
+// mqtt connects an MQTT client to the broker, until the test ends.
+func (s *server) mqtt(o mqtttest.Options) *mqtttest.Client {
+	s.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.serving.Go(func() {
+		if err := s.broker.ServeTCP(l); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.t.Errorf("ServeTCP() = %v", err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	c, err := mqtttest.Dial(ctx, l.Addr().String(), o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
 }
 
 // answer is an HTTP answer.

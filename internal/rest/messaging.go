@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/umbra-iot/umbra/broker"
 )
@@ -39,7 +40,7 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 // publication reads all but the payload of a message.
 func publication(r *http.Request) (broker.Publication, error) {
 	p := broker.Publication{Topic: r.PathValue("topic"), Author: author(r)}
-	if p.Topic == "" || strings.ContainsAny(p.Topic, "+#\x00") {
+	if p.Topic == "" || !validName(p.Topic) {
 		return p, refusal(http.StatusBadRequest, "Invalid topic")
 	}
 	qos, err := intParam(r, "qos", 0, 1, 0)
@@ -58,8 +59,8 @@ func publication(r *http.Request) (broker.Publication, error) {
 func properties(r *http.Request) (p broker.Properties, err error) {
 	query := r.URL.Query()
 	p.ContentType, p.ResponseTopic = query.Get("contentType"), query.Get("responseTopic")
-	if strings.ContainsAny(p.ResponseTopic, "+#\x00") {
-		return p, refusal(http.StatusBadRequest, "Invalid responseTopic")
+	if !validName(p.ResponseTopic) || !validString(p.ContentType) {
+		return p, refusal(http.StatusBadRequest, "Invalid responseTopic or contentType")
 	}
 	expiry, err := intParam(r, "messageExpiry", 0, math.MaxUint32, 0)
 	if err != nil {
@@ -73,12 +74,21 @@ func properties(r *http.Request) (p broker.Properties, err error) {
 	default:
 		return p, refusal(http.StatusBadRequest, "The payload format indicator must be UNSPECIFIED_BYTES or UTF8_DATA")
 	}
-	if p.CorrelationData, err = base64.StdEncoding.DecodeString(r.Header.Get("x-amz-mqtt5-correlation-data")); err != nil {
-		return p, refusal(http.StatusBadRequest, "The correlation data must be base64")
+	p.CorrelationData, err = base64.StdEncoding.DecodeString(r.Header.Get("x-amz-mqtt5-correlation-data"))
+	if err != nil || len(p.CorrelationData) > math.MaxUint16 {
+		return p, refusal(http.StatusBadRequest, "The correlation data must be base64 of at most 65535 bytes")
 	}
 	p.User, err = decodeUserProperties(r.Header.Get("x-amz-mqtt5-user-properties"))
 	return p, err
 }
+
+// validString reports whether MQTT can carry s [MQTT-1.5.4-1], [MQTT-1.5.4-2].
+func validString(s string) bool {
+	return len(s) <= math.MaxUint16 && utf8.ValidString(s) && !strings.ContainsRune(s, 0)
+}
+
+// validName reports whether s is a topic name, or empty [MQTT-3.3.2-2].
+func validName(s string) bool { return validString(s) && !strings.ContainsAny(s, "+#") }
 
 // decodeUserProperties decodes base64 of a JSON array of objects with one member each.
 func decodeUserProperties(s string) ([]broker.UserProperty, error) {
@@ -100,6 +110,9 @@ func decodeUserProperties(s string) ([]broker.UserProperty, error) {
 			return nil, invalid
 		}
 		for name, value := range pair {
+			if !validString(name) || !validString(value) {
+				return nil, invalid
+			}
 			props = append(props, broker.UserProperty{Name: name, Value: value})
 		}
 	}

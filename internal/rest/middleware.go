@@ -32,10 +32,11 @@ func (a *api) identify(next http.Handler) http.Handler {
 		begin := time.Now()
 		id := uuid.NewString()
 		w.Header().Set("x-amzn-RequestId", id)
-		inner := r.WithContext(context.WithValue(r.Context(), traceKey{}, id))
+		ctx := context.WithValue(r.Context(), traceKey{}, id)
+		inner := r.WithContext(ctx)
 		next.ServeHTTP(w, inner)
 		r.Pattern = inner.Pattern
-		a.Log.DebugContext(inner.Context(), "http request",
+		a.Log.DebugContext(ctx, "http request",
 			"method", r.Method, "path", r.URL.EscapedPath(), "trace_id", id, "duration", time.Since(begin))
 	})
 }
