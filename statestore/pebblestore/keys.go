@@ -12,13 +12,15 @@ import (
 // The key space. Each kind of key begins with a byte of its own. Names have no
 // byte below 0x21, so the zero byte behind a name ends it and keeps the order.
 //
-//	0x00 "format"                         the format marker
-//	'h' thing 0x00 shadow 0x00 version    history entry: time, body
-//	'o' thing 0x00 shadow                 outbox mark: first version, last version
-//	'r' thing 0x00 shadow                 record: flags, version, modified, expires, body
-//	'x' expires thing 0x00 shadow         tombstone that expires: nothing
+//	0x00 "format"                       the format marker
+//	'h' thing 0x00 shadow 0x00 slot     history entry: version, time, body
+//	'o' number                          outbox entry: marks
+//	'r' thing 0x00 shadow               record: flags, version, modified, expires, body
+//	'x' expires thing 0x00 shadow       tombstone that expires: nothing
 //
-// Numbers in keys and values are 8 bytes, big-endian.
+// Numbers are 8 bytes, big-endian; in outbox entries they are varints. The slot
+// of a history entry is its version modulo the limit of the history, so that an
+// entry takes the place of the one that it pushes out.
 const (
 	kindHistory = 'h'
 	kindOutbox  = 'o'
@@ -28,8 +30,7 @@ const (
 
 const (
 	recordHeader  = 1 + 3*8
-	historyHeader = 8
-	markLen       = 2 * 8
+	historyHeader = 2 * 8
 	flagDeleted   = 1
 )
 
@@ -46,18 +47,19 @@ func appendName(dst []byte, kind byte, k statestore.Key) []byte {
 	return append(dst, k.Shadow...)
 }
 
-func appendHistoryKey(dst []byte, k statestore.Key, version uint64) []byte {
+func appendHistoryKey(dst []byte, k statestore.Key, slot uint64) []byte {
 	dst = append(appendName(dst, kindHistory, k), 0)
-	return binary.BigEndian.AppendUint64(dst, version)
+	return binary.BigEndian.AppendUint64(dst, slot)
 }
 
-// historyVersion returns the version in a history key.
-func historyVersion(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
+// historyBounds returns the first key of the history of k and the first behind it.
+func historyBounds(k statestore.Key) (from, to []byte) {
+	name := appendName(nil, kindHistory, k)
+	return append(bytes.Clone(name), 0), append(name, 1)
+}
 
-// historyEnd returns the first key behind the history of the shadow of a history key.
-func historyEnd(dst, key []byte) []byte {
-	dst = append(dst, key[:len(key)-9]...)
-	return append(dst, 1)
+func outboxKey(number uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kindOutbox}, number)
 }
 
 func appendExpiryKey(dst []byte, expires int64, k statestore.Key) []byte {
@@ -100,32 +102,49 @@ func parseRecord(value []byte) (statestore.Record, error) {
 }
 
 func putEntry(dst []byte, e *statestore.Entry) {
-	binary.BigEndian.PutUint64(dst, uint64(e.Time))
+	binary.BigEndian.PutUint64(dst, e.Version)
+	binary.BigEndian.PutUint64(dst[8:], uint64(e.Time))
 	copy(dst[historyHeader:], e.Body)
 }
 
 // parseEntry returns the history entry in value; its Body is part of value.
-func parseEntry(key, value []byte) (statestore.Entry, error) {
+func parseEntry(value []byte) (statestore.Entry, error) {
 	if len(value) < historyHeader {
 		return statestore.Entry{}, errDamaged
 	}
 	return statestore.Entry{
-		Version: historyVersion(key),
-		Time:    int64(binary.BigEndian.Uint64(value)),
+		Version: binary.BigEndian.Uint64(value),
+		Time:    int64(binary.BigEndian.Uint64(value[8:])),
 		Body:    value[historyHeader:],
 	}, nil
 }
 
-func putMark(dst []byte, m mark) {
-	binary.BigEndian.PutUint64(dst, m.first)
-	binary.BigEndian.PutUint64(dst[8:], m.last)
+func appendMark(dst []byte, k statestore.Key, m mark) []byte {
+	for _, name := range []string{k.Thing, k.Shadow} {
+		dst = binary.AppendUvarint(dst, uint64(len(name)))
+		dst = append(dst, name...)
+	}
+	dst = binary.AppendUvarint(dst, m.first)
+	return binary.AppendUvarint(dst, m.last)
 }
 
-func parseMark(value []byte) (mark, error) {
-	if len(value) != markLen {
-		return mark{}, errDamaged
+// cutMark returns the first mark of an outbox entry and what follows it.
+func cutMark(b []byte) (k statestore.Key, m mark, rest []byte, err error) {
+	for _, name := range []*string{&k.Thing, &k.Shadow} {
+		n, size := binary.Uvarint(b)
+		if size <= 0 || n > uint64(len(b)-size) {
+			return k, m, nil, errDamaged
+		}
+		*name, b = string(b[size:size+int(n)]), b[size+int(n):]
 	}
-	return mark{first: binary.BigEndian.Uint64(value), last: binary.BigEndian.Uint64(value[8:])}, nil
+	for _, number := range []*uint64{&m.first, &m.last} {
+		n, size := binary.Uvarint(b)
+		if size <= 0 {
+			return k, m, nil, errDamaged
+		}
+		*number, b = n, b[size:]
+	}
+	return k, m, b, nil
 }
 
 // oldestKept returns the lowest version that the history of a shadow at version

@@ -2,8 +2,10 @@ package pebblestore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,7 +23,7 @@ func (s *Store) Things(ctx context.Context, prefix, after string, limit int) ([]
 	if after >= prefix && after != "" {
 		start = afterThing(start[:0], after)
 	}
-	it, err := s.records(ctx, start, []byte{kindRecord + 1})
+	it, err := s.iterate(ctx, start, []byte{kindRecord + 1})
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +45,7 @@ func (s *Store) Things(ctx context.Context, prefix, after string, limit int) ([]
 		start = afterThing(start[:0], name)
 		ok = it.SeekGE(start)
 	}
-	return list, listed(it)
+	return list, iterated(it)
 }
 
 // afterThing appends a key behind all records of a thing and before those of the next.
@@ -63,7 +65,7 @@ func (s *Store) Shadows(ctx context.Context, thing, after string, first bool, li
 	if !first {
 		start = append(start, 0)
 	}
-	it, err := s.records(ctx, start, afterThing(nil, thing))
+	it, err := s.iterate(ctx, start, afterThing(nil, thing))
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +80,7 @@ func (s *Store) Shadows(ctx context.Context, thing, after string, first bool, li
 			list = append(list, statestore.Info{Shadow: name, Version: r.Version, Modified: r.Modified})
 		}
 	}
-	return list, listed(it)
+	return list, iterated(it)
 }
 
 // History implements statestore.Store.
@@ -91,25 +93,29 @@ func (s *Store) History(ctx context.Context, key statestore.Key, after uint64, l
 	if err := s.view(key, func(r statestore.Record) { version = r.Version }); err != nil || version <= after {
 		return nil, err
 	}
-	first := appendHistoryKey(nil, key, max(after+1, oldestKept(version, s.options.HistoryLimit)))
-	it, err := s.records(ctx, first, historyEnd(nil, first))
+	oldest := max(after+1, oldestKept(version, s.options.HistoryLimit))
+	from, to := historyBounds(key)
+	it, err := s.iterate(ctx, from, to)
 	if err != nil {
 		return nil, err
 	}
 	var list []statestore.Entry
-	for it.First(); it.Valid() && len(list) < limit; it.Next() {
-		e, err := parseEntry(it.Key(), it.Value())
+	for it.First(); it.Valid(); it.Next() {
+		e, err := parseEntry(it.Value())
 		if err != nil {
 			return nil, fmt.Errorf("pebblestore: history of %q %q: %w", key.Thing, key.Shadow, closeWith(it, err))
 		}
-		e.Body = bytes.Clone(e.Body)
-		list = append(list, e)
+		if e.Version >= oldest {
+			e.Body = bytes.Clone(e.Body)
+			list = append(list, e)
+		}
 	}
-	return list, listed(it)
+	slices.SortFunc(list, func(a, b statestore.Entry) int { return cmp.Compare(a.Version, b.Version) })
+	return list[:min(limit, len(list))], iterated(it)
 }
 
-// records iterates over the keys from start to before end.
-func (s *Store) records(ctx context.Context, start, end []byte) (*pebble.Iterator, error) {
+// iterate visits the keys from start to before end.
+func (s *Store) iterate(ctx context.Context, start, end []byte) (*pebble.Iterator, error) {
 	it, err := s.db.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: start, UpperBound: end})
 	if err != nil {
 		return nil, fmt.Errorf("pebblestore: iterate: %w", err)
@@ -117,8 +123,8 @@ func (s *Store) records(ctx context.Context, start, end []byte) (*pebble.Iterato
 	return it, nil
 }
 
-// listed closes an iterator that was read to the end of a page.
-func listed(it *pebble.Iterator) error {
+// iterated closes an iterator that was read to the end of a page.
+func iterated(it *pebble.Iterator) error {
 	if err := it.Close(); err != nil {
 		return fmt.Errorf("pebblestore: iterate: %w", err)
 	}

@@ -57,7 +57,7 @@ func Open(dir string, o statestore.Options, po Options) (*Store, error) {
 	if err := errors.Join(s.checkFormat(), s.outbox.load(db), h.err()); err != nil {
 		return nil, fmt.Errorf("pebblestore: open %s: %w", dir, errors.Join(err, db.Close(), lock.Close()))
 	}
-	s.background.Go(s.flushIdle)
+	s.background.Go(s.cleanIdle)
 	return s, nil
 }
 

@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sync"
 
@@ -10,44 +11,83 @@ import (
 	"github.com/umbra-iot/umbra/statestore"
 )
 
-// outboxMany is the number of marks that are written though no commit comes.
-const outboxMany = 4096
-
-// mark is an outbox mark: versions from first to last are to be announced.
-type mark struct {
-	first, last uint64
-}
+// outboxMany is the number of finished entries that are removed though no
+// commit comes to take that along.
+const outboxMany = 1024
 
 // outbox holds all marks in memory; there are only as many as shadows with a
-// message under way. A mark is written with its commit. That it has moved is
-// written with some later commit, so that announcing costs no sync.
+// message under way. On disk there is one entry for each batch of commits, with
+// the marks of its shadows. An entry is removed by some later batch, once its
+// shadows are announced or have a newer entry, so announcing costs no sync.
 type outbox struct {
 	mu    sync.Mutex // guards what follows
+	next  uint64     // number of the next entry
 	marks map[statestore.Key]mark
-	moved map[statestore.Key]struct{} // marks that differ from what is on disk
+	done  []uint64 // entries that can be removed
+	buf   []byte
 }
 
-// load reads the marks of the database.
+// mark says that versions from first to last have to be announced.
+type mark struct {
+	first, last uint64
+	entry       *entry // where it is on disk
+}
+
+// entry is an outbox entry on disk.
+type entry struct {
+	number uint64
+	open   int // marks for which it is needed
+}
+
+// load reads the entries of the database.
 func (o *outbox) load(db *pebble.DB) error {
-	o.marks, o.moved = map[statestore.Key]mark{}, map[statestore.Key]struct{}{}
+	o.marks = map[statestore.Key]mark{}
 	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindOutbox}, UpperBound: []byte{kindOutbox + 1}})
 	if err != nil {
 		return err
 	}
 	for it.First(); it.Valid(); it.Next() {
-		m, err := parseMark(it.Value())
-		if err != nil {
-			return fmt.Errorf("outbox mark %q: %w", it.Key(), closeWith(it, err))
+		e := &entry{number: binary.BigEndian.Uint64(it.Key()[1:])}
+		o.next = e.number + 1
+		for rest := it.Value(); len(rest) > 0; {
+			var k statestore.Key
+			var m mark
+			if k, m, rest, err = cutMark(rest); err != nil {
+				return fmt.Errorf("outbox entry %d: %w", e.number, closeWith(it, err))
+			}
+			o.put(k, m, e)
 		}
-		o.marks[cutName(it.Key()[1:])] = m
+		if e.open == 0 {
+			o.done = append(o.done, e.number)
+		}
 	}
 	return it.Close()
 }
 
-// commit adds the marks of writes that are done, and all moves that wait, to b.
+// put makes e the entry of a mark. o.mu is held.
+func (o *outbox) put(k statestore.Key, m mark, e *entry) {
+	if old, ok := o.marks[k]; ok {
+		o.leave(old.entry)
+	}
+	m.entry = e
+	e.open++
+	o.marks[k] = m
+}
+
+// leave notes that e is needed for one mark less. o.mu is held.
+func (o *outbox) leave(e *entry) {
+	if e.open--; e.open == 0 {
+		o.done = append(o.done, e.number)
+	}
+}
+
+// commit adds an entry with the marks of the writes that hold to b, and removes
+// those that are done.
 func (o *outbox) commit(b *pebble.Batch, writes []statestore.Write, errs []error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	e := &entry{number: o.next}
+	o.buf = o.buf[:0]
 	for i := range writes {
 		w := &writes[i]
 		if w.Announce == 0 || errs != nil && errs[i] != nil {
@@ -57,47 +97,41 @@ func (o *outbox) commit(b *pebble.Batch, writes []statestore.Write, errs []error
 		if old, ok := o.marks[w.Key]; ok {
 			m.first = min(m.first, old.first)
 		}
-		o.marks[w.Key] = m
-		o.moved[w.Key] = struct{}{}
+		o.buf = appendMark(o.buf, w.Key, m)
+		o.put(w.Key, m, e)
 	}
-	o.writeMoved(b)
+	if e.open > 0 {
+		o.next++
+		_ = b.Set(outboxKey(e.number), o.buf, nil)
+	}
+	o.clean(b)
 }
 
-// writeMoved adds to b what makes the marks on disk equal those in memory. o.mu is held.
-func (o *outbox) writeMoved(b *pebble.Batch) {
-	var key [256]byte
-	for k := range o.moved {
-		name := appendName(key[:0], kindOutbox, k)
-		m, ok := o.marks[k]
-		if !ok {
-			_ = b.Delete(name, nil)
-			continue
-		}
-		op := b.SetDeferred(len(name), markLen)
-		copy(op.Key, name)
-		putMark(op.Value, m)
-		_ = op.Finish()
+// clean removes entries that are done. o.mu is held.
+func (o *outbox) clean(b *pebble.Batch) {
+	for _, number := range o.done {
+		_ = b.Delete(outboxKey(number), nil)
 	}
-	clear(o.moved)
+	o.done = o.done[:0]
 }
 
-// advance moves marks and returns how many moves wait to be written.
-func (o *outbox) advance(marks []statestore.Mark) int {
+// announced moves marks and returns how many entries wait to be removed.
+func (o *outbox) announced(marks []statestore.Mark) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, m := range marks {
-		old, ok := o.marks[m.Key]
+	for _, a := range marks {
+		m, ok := o.marks[a.Key]
 		switch {
-		case !ok || m.Version <= old.first:
-			continue
-		case m.Version > old.last:
-			delete(o.marks, m.Key)
-		default:
-			o.marks[m.Key] = mark{first: m.Version, last: old.last}
+		case !ok || a.Version <= m.first:
+		case a.Version > m.last:
+			delete(o.marks, a.Key)
+			o.leave(m.entry)
+		default: // on disk with its next entry
+			m.first = a.Version
+			o.marks[a.Key] = m
 		}
-		o.moved[m.Key] = struct{}{}
 	}
-	return len(o.moved)
+	return len(o.done)
 }
 
 // list returns all marks.
@@ -111,17 +145,17 @@ func (o *outbox) list() []statestore.Mark {
 	return list
 }
 
-// Announced implements statestore.Store. It is on disk with the next commit, or
+// Announced implements statestore.Store. It is on disk with a later commit, or
 // about a second later.
 func (s *Store) Announced(ctx context.Context, marks []statestore.Mark) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
 	defer s.end()
-	if s.outbox.advance(marks) < outboxMany {
+	if s.outbox.announced(marks) < outboxMany {
 		return nil
 	}
-	return s.flushOutbox(ctx)
+	return s.cleanOutbox(ctx)
 }
 
 // Unannounced implements statestore.Store.
@@ -139,8 +173,8 @@ func (s *Store) Unannounced(ctx context.Context, fn func(statestore.Mark) error)
 	return nil
 }
 
-// flushOutbox writes the moves that wait, without a sync.
-func (s *Store) flushOutbox(ctx context.Context) error {
+// cleanOutbox removes entries that are done, without a sync.
+func (s *Store) cleanOutbox(ctx context.Context) error {
 	if err := s.take(ctx); err != nil {
 		return err
 	}
@@ -148,13 +182,7 @@ func (s *Store) flushOutbox(ctx context.Context) error {
 	b := s.db.NewBatch()
 	defer b.Close()
 	s.outbox.mu.Lock()
-	s.outbox.writeMoved(b)
+	s.outbox.clean(b)
 	s.outbox.mu.Unlock()
-	if b.Empty() {
-		return nil
-	}
-	if err := b.Commit(pebble.NoSync); err != nil {
-		return s.health.fail(err)
-	}
-	return s.health.err()
+	return s.apply(b)
 }

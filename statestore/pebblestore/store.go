@@ -25,9 +25,9 @@ import (
 	"github.com/umbra-iot/umbra/statestore"
 )
 
-// idleFlush is how long the news that messages were announced may wait for a
-// commit to ride with.
-const idleFlush = time.Second
+// cleanEvery is how long outbox entries that are done may wait for a commit to
+// remove them.
+const cleanEvery = time.Second
 
 // Options are what only this store needs. The zero value means the defaults.
 type Options struct {
@@ -48,7 +48,8 @@ type Store struct {
 
 	// turn holds one token: whoever has it checks versions and applies a batch,
 	// so that batches reach the log in the order in which they were checked.
-	turn chan struct{}
+	turn     chan struct{}
+	versions versions // used by who has the turn
 
 	// late is the sync that the most recent caller did not wait for because its
 	// context ended; until it is over nobody may see what it writes.
@@ -215,7 +216,7 @@ func (s *Store) Close() error {
 	s.background.Wait()
 	var err error
 	if s.health.err() == nil {
-		err = s.flushOutbox(context.Background())
+		err = s.cleanOutbox(context.Background())
 	}
 	return errors.Join(err, s.db.Close(), s.lock.Close())
 }
@@ -259,9 +260,9 @@ func (s *Store) take(ctx context.Context) error {
 
 func (s *Store) release() { <-s.turn }
 
-// flushIdle writes announcements that no commit takes along, until stop.
-func (s *Store) flushIdle() {
-	tick := time.NewTicker(idleFlush)
+// cleanIdle cleans the outbox when no commit does, until stop.
+func (s *Store) cleanIdle() {
+	tick := time.NewTicker(cleanEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -269,9 +270,9 @@ func (s *Store) flushIdle() {
 			return
 		case <-tick.C:
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), idleFlush)
+		ctx, cancel := context.WithTimeout(context.Background(), cleanEvery)
 		if err := s.begin(ctx); err == nil {
-			_ = s.flushOutbox(ctx) // the store knows of failures, and there is a next time
+			_ = s.cleanOutbox(ctx) // the store knows of failures, and there is a next time
 			s.end()
 		}
 		cancel()

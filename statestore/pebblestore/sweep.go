@@ -12,14 +12,15 @@ import (
 )
 
 const (
-	sweepBatch = 256 // shadows, or history entries, that are removed at once
-	// sweepHistory is the fraction of the history's age at which it is searched
-	// for old entries: a search visits every shadow.
+	sweepBatch = 256 // shadows that are removed at once
+	// sweepHistory is the fraction of the history's greatest age at which old
+	// history is looked for: that visits every shadow.
 	sweepHistory = 7
 )
 
 // Sweep implements statestore.Store. Tombstones that have expired go at once.
-// Old history is looked for once in a seventh of its greatest age.
+// The history of shadows that did not change for so long that all of it is old
+// is looked for once in a seventh of its greatest age.
 func (s *Store) Sweep(ctx context.Context) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -50,20 +51,21 @@ func (s *Store) sweepTombstones(ctx context.Context) (more bool, err error) {
 	}
 	defer s.release()
 	end := binary.BigEndian.AppendUint64([]byte{kindExpiry}, uint64(s.options.Now().UnixMilli()+1))
-	it, err := s.records(ctx, []byte{kindExpiry}, end)
+	it, err := s.iterate(ctx, []byte{kindExpiry}, end)
 	if err != nil {
 		return false, err
 	}
 	b := s.db.NewBatch()
 	defer b.Close()
 	n := 0
-	for ; n < sweepBatch && (n == 0 && it.First() || n > 0 && it.Next()); n++ {
+	for it.First(); it.Valid() && n < sweepBatch; it.Next() {
 		expires := int64(binary.BigEndian.Uint64(it.Key()[1:]))
 		if err := s.sweepTombstone(b, cutName(it.Key()[9:]), expires); err != nil {
 			return false, closeWith(it, err)
 		}
+		n++
 	}
-	if err := listed(it); err != nil {
+	if err := iterated(it); err != nil {
 		return false, err
 	}
 	return n == sweepBatch, s.apply(b)
@@ -75,10 +77,11 @@ func (s *Store) sweepTombstone(b *pebble.Batch, k statestore.Key, expires int64)
 	if err != nil {
 		return err
 	}
-	if closer != nil && r.Expires == expires {
-		forget(b, k, expires)
-	} else {
+	if closer == nil || r.Expires != expires {
 		_ = b.Delete(appendExpiryKey(nil, expires, k), nil)
+	} else {
+		forget(b, k, expires)
+		s.versions.remove(k)
 	}
 	if closer == nil {
 		return nil
@@ -86,47 +89,66 @@ func (s *Store) sweepTombstone(b *pebble.Batch, k statestore.Key, expires int64)
 	return closer.Close()
 }
 
-// sweepOldHistory removes entries older than oldest: it looks at the first
-// entries of each shadow and skips the others. No write depends on them, so it
-// does not need the turn.
+// sweepOldHistory removes the history of shadows that last changed before oldest.
 func (s *Store) sweepOldHistory(ctx context.Context, oldest time.Time) error {
-	it, err := s.records(ctx, []byte{kindHistory}, []byte{kindHistory + 1})
+	it, err := s.iterate(ctx, []byte{kindRecord}, []byte{kindRecord + 1})
 	if err != nil {
 		return err
 	}
-	defer it.Close()
-	b := s.db.NewBatch()
-	defer func() { b.Close() }()
-	var next []byte
-	for ok := it.First(); ok; {
-		e, err := parseEntry(it.Key(), it.Value())
+	var old []statestore.Key
+	for it.First(); it.Valid() && ctx.Err() == nil; it.Next() {
+		r, err := parseRecord(it.Value())
 		if err != nil {
-			return fmt.Errorf("pebblestore: history %q: %w", it.Key(), err)
+			return fmt.Errorf("pebblestore: record %q: %w", it.Key(), closeWith(it, err))
 		}
-		if e.Time >= oldest.UnixMilli() {
-			next = historyEnd(next[:0], it.Key())
-			ok = it.SeekGE(next)
-			continue
+		if r.Modified < oldest.UnixMilli() {
+			old = append(old, cutName(it.Key()[1:]))
 		}
-		_ = b.Delete(it.Key(), nil)
-		if b.Count() >= sweepBatch {
-			if err := s.apply(b); err != nil {
-				return err
+		if len(old) == sweepBatch {
+			if err := s.sweepHistories(ctx, old, oldest); err != nil {
+				return closeWith(it, err)
 			}
-			b.Reset()
+			old = old[:0]
 		}
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("pebblestore: sweep: %w", err)
-		}
-		ok = it.Next()
 	}
-	if err := it.Error(); err != nil {
-		return fmt.Errorf("pebblestore: sweep: %w", err)
+	if err := iterated(it); err != nil {
+		return err
+	}
+	return s.sweepHistories(ctx, old, oldest)
+}
+
+// sweepHistories removes entries of some shadows that are older than oldest. It
+// has the turn, so that no newer ones take their places meanwhile.
+func (s *Store) sweepHistories(ctx context.Context, keys []statestore.Key, oldest time.Time) error {
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	b := s.db.NewBatch()
+	defer b.Close()
+	for _, k := range keys {
+		from, to := historyBounds(k)
+		it, err := s.iterate(ctx, from, to)
+		if err != nil {
+			return err
+		}
+		for it.First(); it.Valid(); it.Next() {
+			e, err := parseEntry(it.Value())
+			if err != nil {
+				return fmt.Errorf("pebblestore: history of %q %q: %w", k.Thing, k.Shadow, closeWith(it, err))
+			}
+			if e.Time < oldest.UnixMilli() {
+				_ = b.Delete(it.Key(), nil)
+			}
+		}
+		if err := iterated(it); err != nil {
+			return err
+		}
 	}
 	return s.apply(b)
 }
 
-// apply writes b without a sync: what is removed twice is removed.
+// apply writes b without a sync: what it removes may as well be removed again.
 func (s *Store) apply(b *pebble.Batch) error {
 	if b.Empty() {
 		return nil

@@ -1,8 +1,6 @@
 package pebblestore
 
 import (
-	"fmt"
-
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/umbra-iot/umbra/statestore"
@@ -26,26 +24,31 @@ func (s *Store) prepare(b *pebble.Batch, writes []statestore.Write) (errs []erro
 }
 
 func (s *Store) prepareOne(b *pebble.Batch, w *statestore.Write) error {
-	old, closer, err := s.get(w.Key)
+	v, err := s.version(w.Key)
 	if err != nil {
 		return err
 	}
-	if closer != nil {
-		if err := closer.Close(); err != nil {
-			return fmt.Errorf("pebblestore: load: %w", err)
-		}
-	}
-	old.Body = nil
-	expired := old.ExpiredAt(s.options.Now())
-	if expired && w.Expect != 0 || !expired && w.Expect != old.Version {
+	expired := v.expired(s.options.Now())
+	if expired && w.Expect != 0 || !expired && w.Expect != v.number {
 		return statestore.ErrConflict
 	}
 	if expired {
-		forget(b, w.Key, old.Expires)
+		forget(b, w.Key, v.expires)
 	}
-	s.addHistory(b, w)
 	s.addRecord(b, w)
+	s.addHistory(b, w)
+	s.versions.put(w.Key, version{w.Record.Version, w.Record.Expires})
 	return nil
+}
+
+// version returns the version of a shadow, from memory or the database.
+func (s *Store) version(k statestore.Key) (version, error) {
+	if v, ok := s.versions.get(k); ok {
+		return v, nil
+	}
+	var v version
+	err := s.view(k, func(r statestore.Record) { v = version{r.Version, r.Expires} })
+	return v, err
 }
 
 func (s *Store) addRecord(b *pebble.Batch, w *statestore.Write) {
@@ -60,35 +63,28 @@ func (s *Store) addRecord(b *pebble.Batch, w *statestore.Write) {
 	}
 }
 
-// addHistory adds the entries of w and removes those that they push out.
+// addHistory adds the entries of w, which take the place of those that are too old.
 func (s *Store) addHistory(b *pebble.Batch, w *statestore.Write) {
 	var buf [256]byte
-	limit := s.options.HistoryLimit
-	oldest := oldestKept(w.Record.Version, limit)
+	oldest := oldestKept(w.Record.Version, s.options.HistoryLimit)
 	for i := range w.History {
 		e := &w.History[i]
 		if e.Version < oldest {
 			continue
 		}
-		key := appendHistoryKey(buf[:0], w.Key, e.Version)
+		key := appendHistoryKey(buf[:0], w.Key, e.Version%uint64(s.options.HistoryLimit))
 		op := b.SetDeferred(len(key), historyHeader+len(e.Body))
 		copy(op.Key, key)
 		putEntry(op.Value, e)
 		_ = op.Finish()
 	}
-	if w.Expect == 0 || limit == 0 {
-		return
-	}
-	for v := oldestKept(w.Expect, limit); v < oldest && v <= w.Expect; v++ {
-		_ = b.Delete(appendHistoryKey(buf[:0], w.Key, v), nil)
-	}
 }
 
 // forget removes all of a shadow whose tombstone has expired.
 func forget(b *pebble.Batch, k statestore.Key, expires int64) {
-	var from, to [256]byte
-	_ = b.Delete(appendName(from[:0], kindRecord, k), nil)
-	_ = b.Delete(appendExpiryKey(from[:0], expires, k), nil)
-	first := appendHistoryKey(from[:0], k, 0)
-	_ = b.DeleteRange(first, historyEnd(to[:0], first), nil)
+	var buf [256]byte
+	_ = b.Delete(appendName(buf[:0], kindRecord, k), nil)
+	_ = b.Delete(appendExpiryKey(buf[:0], expires, k), nil)
+	from, to := historyBounds(k)
+	_ = b.DeleteRange(from, to, nil)
 }
