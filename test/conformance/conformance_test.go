@@ -132,7 +132,7 @@ func (r *run) do(ctx context.Context, c conformance.Case) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = client.Close() }()
+	defer client.Close()
 	r.mqtt = client
 	if err := r.subscribe(ctx, c); err != nil {
 		return err

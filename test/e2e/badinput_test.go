@@ -110,9 +110,7 @@ func TestBadUpdates(t *testing.T) {
 			}
 		}
 		subscribe(t, c, "gone/on") // the connection works
-		if err := c.Abort(); err != nil {
-			t.Errorf("%s: Abort() = %v", name, err)
-		}
+		c.Close()
 	}
 	for _, bad := range badUpdates() {
 		res := rest(t, http.MethodPost, shadowURL(u.URL(), badThing), bad.payload)

@@ -53,7 +53,7 @@ func (w *crashWriter) write(ctx context.Context, addr string, acknowledged func(
 	if err != nil {
 		return // killed already
 	}
-	defer func() { _ = c.Abort() }()
+	defer c.Abort()
 	for {
 		w.sent++
 		token := fmt.Sprintf("%s-%d", w.key, w.sent)

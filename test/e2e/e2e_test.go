@@ -74,7 +74,7 @@ func dial(t *testing.T, addr string, o mqtttest.Options) *mqtttest.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	t.Cleanup(c.Close)
 	return c
 }
 

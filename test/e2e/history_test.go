@@ -45,7 +45,7 @@ func testHistory(t *testing.T, u *umbradtest.Umbrad) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = dying.Abort()
+	dying.Abort()
 	eventually(t, func() error {
 		if v := fetch(t, u.URL(), "lamp").Version; v != 4 {
 			return fmt.Errorf("version %d, want 4 after the will", v)

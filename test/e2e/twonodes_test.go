@@ -77,7 +77,7 @@ func (f *fleet) write(ctx context.Context, w *writer) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.Close() }()
+	defer c.Close()
 	for n := 1; n <= fleetUpdates; n++ {
 		thing := fleetThing(random.IntN(fleetShadows))
 		payload := fmt.Sprintf(`{"state":{"reported":{%q:%d}},"clientToken":"%s-%d"}`, w.key(), n, w.key(), n)

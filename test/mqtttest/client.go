@@ -307,14 +307,13 @@ func (c *Client) Err() error {
 }
 
 // Close sends DISCONNECT and ends the connection.
-func (c *Client) Close() error {
-	_ = c.Write([]byte{TypeDisconnect << 4, 0})
-	return c.Abort()
+func (c *Client) Close() {
+	_ = c.Write([]byte{TypeDisconnect << 4, 0}) // the connection may have ended
+	c.Abort()
 }
 
 // Abort ends the connection without DISCONNECT and waits for the reader.
-func (c *Client) Abort() error {
-	err := c.conn.Close()
+func (c *Client) Abort() {
+	_ = c.conn.Close()
 	<-c.done
-	return err
 }
