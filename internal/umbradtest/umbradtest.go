@@ -56,6 +56,14 @@ var readyLine = regexp.MustCompile(`^umbrad ready mqtt=(\S+) http=(\S+) store=(.
 // NAME=value with a NAME in capitals are environment variables.
 func Start(tb testing.TB, args ...string) *Umbrad {
 	tb.Helper()
+	u := Launch(tb, args...)
+	u.WaitReady()
+	return u
+}
+
+// Launch is Start without the wait: call WaitReady before anything that needs an address.
+func Launch(tb testing.TB, args ...string) *Umbrad {
+	tb.Helper()
 	u := &Umbrad{tb: tb, args: []string{"--mqtt=127.0.0.1:0", "--http=127.0.0.1:0", "--data=" + tb.TempDir()}}
 	for _, a := range args {
 		if envVar.MatchString(a) {
@@ -64,7 +72,7 @@ func Start(tb testing.TB, args ...string) *Umbrad {
 			u.args = append(u.args, a)
 		}
 	}
-	u.start()
+	u.launch()
 	tb.Cleanup(u.cleanup)
 	return u
 }
@@ -131,16 +139,23 @@ func (u *Umbrad) Restart() {
 	u.tb.Helper()
 	u.Wait()
 	u.args = append(u.args, "--mqtt="+u.ready.MQTT, "--http="+u.ready.HTTP)
-	u.start()
+	u.launch()
+	u.WaitReady()
 }
 
-func (u *Umbrad) start() {
+func (u *Umbrad) launch() {
 	u.tb.Helper()
 	p, err := startProcess(Binary(u.tb), u.args, u.env)
 	if err != nil {
 		u.tb.Fatalf("umbrad: %v", err)
 	}
 	u.proc = p
+}
+
+// WaitReady waits until the process is ready.
+func (u *Umbrad) WaitReady() {
+	u.tb.Helper()
+	p := u.proc
 	line, err := p.firstLine(readyTimeout)
 	if err != nil {
 		p.kill()
