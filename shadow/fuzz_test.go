@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -121,6 +122,9 @@ func checkRefusal(t *testing.T, payload []byte, e *shadow.Error) {
 	t.Errorf("ParseUpdate(%q) = %v, but encoding/json reads it", payload, e)
 }
 
+// hugeExponent finds numbers that the model, which computes them, would take forever for.
+var hugeExponent = regexp.MustCompile(`[eE][+-]?\d{4}`)
+
 func FuzzApply(f *testing.F) {
 	for i, s := range oddStates {
 		f.Add([]byte(s), []byte(oddStates[(i+1)%len(oddStates)]), []byte(oddStates[(i+5)%len(oddStates)]))
@@ -131,6 +135,9 @@ func FuzzApply(f *testing.F) {
 		model := map[string]any{}
 		now := int64(1_000_000)
 		for _, state := range [][]byte{a, b, c} {
+			if hugeExponent.Match(state) {
+				continue
+			}
 			r, err := shadow.ParseUpdate([]byte(`{"state":`+string(state)+`}`), wide)
 			if err != nil {
 				continue

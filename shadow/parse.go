@@ -47,7 +47,7 @@ func (p *parser) failHere(want string) bool {
 
 // err returns the error as the protocol words it.
 func (p *parser) err() *Error {
-	return &Error{Code: 400, Message: msgJSON + ": " + p.reason + " at byte " + strconv.Itoa(p.pos)}
+	return &Error{Code: 400, Message: msgJSON + ": " + p.reason + " at offset " + strconv.Itoa(p.pos)}
 }
 
 // peek skips white space and returns the next byte, 0 at the end (where no valid text has a 0).
