@@ -101,19 +101,33 @@ func (s *Service) refuse(l *lane, c *call, refusal *shadow.Error) {
 
 // settle ends a job whose outcome stands: messages first, then the answer, call by call.
 func (w *worker) settle(j *job) {
+	doc := j.before()
 	for _, c := range j.calls {
 		switch c.kind {
 		case kindRequest:
+			if c.change != nil {
+				doc = c.change.After
+			}
 			w.s.publish(c)
 			w.s.finish(c)
 		case kindPeek:
 			c.peeked(j.lane.doc, nil)
 		case kindDelta:
-			c.deltas(w.s.currentDelta(j.lane, w.s.now()))
+			c.deltas(currentDelta(j.lane.id, j.lane.topics, doc, w.s.now()))
 		case kindRecover: // the load was all
 			j.lane.timer = false
 		}
 	}
+}
+
+// before returns the document before the first change of a settled job.
+func (j *job) before() *shadow.Document {
+	for _, c := range j.calls {
+		if c.change != nil {
+			return c.change.Before
+		}
+	}
+	return j.lane.doc
 }
 
 // fail ends a job whose document cannot be read or stored. Requests that were
@@ -174,12 +188,12 @@ func (s *Service) finish(c *call) {
 }
 
 // currentDelta is the delta message of a document as it stands, nil when in sync.
-func (s *Service) currentDelta(l *lane, now int64) *Message {
-	if l.doc == nil || l.doc.Deleted() || !l.doc.HasDelta() {
+func currentDelta(id shadow.ID, topics shadow.Topics, doc *shadow.Document, now int64) *Message {
+	if doc == nil || doc.Deleted() || !doc.HasDelta() {
 		return nil
 	}
 	return &Message{
-		Topic: l.topics.UpdateDelta, ID: l.id, Op: shadow.OpUpdate, Kind: shadow.KindDelta,
-		Version: l.doc.Version(), Time: now, document: l.doc,
+		Topic: topics.UpdateDelta, ID: id, Op: shadow.OpUpdate, Kind: shadow.KindDelta,
+		Version: doc.Version(), Time: now, document: doc,
 	}
 }

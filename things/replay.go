@@ -63,7 +63,7 @@ func (s *Service) replay(ctx context.Context, id shadow.ID, from uint64) (last u
 	}
 	topics := shadow.TopicsOf(id)
 	if len(changes) == 0 { // no history is kept: the delta is what must not be lost
-		if m := s.currentDelta(&lane{id: id, topics: topics, doc: doc}, s.now()); m != nil {
+		if m := currentDelta(id, topics, doc, s.now()); m != nil {
 			s.pub.Publish(m)
 		}
 		return r.Version, nil

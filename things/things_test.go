@@ -257,6 +257,26 @@ func TestAnnounceDelta(t *testing.T) {
 	}
 }
 
+// A delta that is asked for before an update is told as it was then, although both are done in one batch:
+// the update announces its own.
+func TestAnnounceDeltaBeforeUpdate(t *testing.T) {
+	t.Parallel()
+	s, _ := service(t, memory(t), nil)
+	for i := range 100 {
+		id := shadow.ID{Thing: fmt.Sprintf("lamp-%d", i)}
+		asked, done := make(chan *things.Message, 1), make(chan *things.Result, 1)
+		s.AnnounceDelta(id, func(m *things.Message) { asked <- m })
+		s.Submit(things.Request{ID: id, Op: shadow.OpUpdate, Payload: []byte(`{"state":{"desired":{"on":true}}}`)},
+			func(r *things.Result) { done <- r })
+		if r := <-done; r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		if m := <-asked; m != nil {
+			t.Fatalf("delta of %s before its first update: %s", id, m.Payload())
+		}
+	}
+}
+
 func TestListing(t *testing.T) {
 	t.Parallel()
 	s, _ := service(t, memory(t), nil)
