@@ -25,7 +25,7 @@ var lamp = shadow.ID{Thing: "lamp"}
 func (ev event) is(t *testing.T, kind, id string) {
 	t.Helper()
 	if ev.kind != kind || ev.id != id {
-		t.Fatalf("event %+v, want %s with ID %s", ev, kind, id)
+		t.Fatalf("event %.300v, want %s with ID %s", ev, kind, id)
 	}
 }
 
@@ -177,13 +177,16 @@ func TestForeignChange(t *testing.T) {
 // TestSlowStream does not read a stream while more happens than any buffer holds.
 func TestSlowStream(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, func(with *setup) { with.store.HistoryLimit = 2000 })
+	s := newServer(t, func(with *setup) { with.store.HistoryLimit = 1000 })
 	e := s.watch(lampEvents).begun()
-	state := `{"reported":{"a":"` + strings.Repeat("x", 8000) + `"}}`
-	for range 1500 {
-		s.update(lamp, state)
+	const updates = 800 // 6 MB, more than the buffers of the connection
+	payload := []byte(`{"state":{"reported":{"a":"` + strings.Repeat("x", 8000) + `"}}}`)
+	for range updates {
+		if res := s.things.Do(t.Context(), things.Request{ID: lamp, Op: shadow.OpUpdate, Payload: payload, Author: shadow.Author{Channel: "mqtt"}}); res.Err != nil {
+			t.Fatal(res.Err)
+		}
 	}
-	for v := 1; v <= 1500; v++ {
+	for v := 1; v <= updates; v++ {
 		e.next().is(t, "update", strconv.Itoa(v))
 	}
 }

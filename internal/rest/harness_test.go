@@ -25,7 +25,7 @@ import (
 )
 
 // patience bounds every wait of the tests.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // server is the real service behind a real HTTP server. Every answer is held against openapi.json.
 type server struct {

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/things"
@@ -17,6 +20,9 @@ const (
 	thingsPage    = 100
 	thingsPageMax = 1000
 )
+
+// parallelLists is how many things one request looks at at the same time.
+const parallelLists = 8
 
 // shadowInfo is a shadow in a list.
 type shadowInfo struct {
@@ -50,21 +56,34 @@ func (a *api) listThings(w http.ResponseWriter, r *http.Request) error {
 	answer := struct {
 		Things   []thing `json:"things"`
 		NextPage string  `json:"nextPage,omitempty"`
-	}{Things: make([]thing, 0, len(names))}
-	for _, name := range names {
-		shadows, err := a.shadows(r.Context(), name)
-		if err != nil {
-			return err
-		}
-		if len(shadows) > 0 { // else deleted since it was listed
-			answer.Things = append(answer.Things, thing{name, shadows})
-		}
+	}{}
+	if answer.Things, err = a.describe(r.Context(), names); err != nil {
+		return err
 	}
 	if more {
 		answer.NextPage = pageToken(tokenThings, last)
 	}
 	writeJSON(w, http.StatusOK, contentJSON, answer)
 	return nil
+}
+
+// describe lists the shadows of things, several at once since each takes some round trips to the store.
+func (a *api) describe(ctx context.Context, names []string) ([]thing, error) {
+	list := make([]thing, len(names))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelLists)
+	for i, name := range names {
+		g.Go(func() (err error) {
+			list[i].Thing = name
+			list[i].Shadows, err = a.shadows(ctx, name)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	gone := func(t thing) bool { return len(t.Shadows) == 0 } // deleted since it was listed
+	return slices.DeleteFunc(list, gone), nil
 }
 
 // shadows lists all shadows of a thing.

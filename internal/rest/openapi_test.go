@@ -63,7 +63,7 @@ func validate(t *testing.T, name, doc string) {
 		t.Fatal(err)
 	}
 	if err := v.Validate(name, []byte(doc)); err != nil {
-		t.Errorf("%s is no %s: %v", doc, name, err)
+		t.Errorf("%.300s is no %s: %v", doc, name, err)
 	}
 }
 
@@ -74,7 +74,7 @@ func (s *spec) operation(req *http.Request) *operation {
 	for path, operations := range s.Paths {
 		part := `[^/]+`
 		if path == "/topics/{topic}" || path == "/retainedMessage/{topic}" {
-			part = `.+`
+			part = `.*`
 		}
 		pattern := "^" + parameter.ReplaceAllString(regexp.QuoteMeta(path), part) + "$"
 		if regexp.MustCompile(pattern).MatchString(req.URL.EscapedPath()) {
