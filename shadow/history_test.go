@@ -1,6 +1,7 @@
 package shadow_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -75,8 +76,8 @@ func TestHistoryOfLife(t *testing.T) {
 	}
 	add(c)
 	add(apply(t, last(), `{"reported":{"y":1}}`, 6006))
-	for i := len(entries) - 1; i >= 0; i-- {
-		got, err := entries[i].Undo(docs[i+1])
+	for i, e := range slices.Backward(entries) {
+		got, err := e.Undo(docs[i+1])
 		if err != nil {
 			t.Fatalf("Undo to version %d: %v", i, err)
 		}
@@ -87,11 +88,11 @@ func TestHistoryOfLife(t *testing.T) {
 		if got, want := string(got.AppendRecord(nil)), string(want.AppendRecord(nil)); got != want {
 			t.Errorf("Undo to version %d = %q, want %q", i, got, want)
 		}
-		again, err := entries[i].Change(docs[i+1])
+		again, err := e.Change(docs[i+1])
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again.Op() != entries[i].Op || again.Time() != entries[i].Time || again.Token() != entries[i].Token {
+		if again.Op() != e.Op || again.Time() != e.Time || again.Token() != e.Token {
 			t.Errorf("Change to version %d: %v at %d by %s", i+1, again.Op(), again.Time(), again.Token())
 		}
 	}

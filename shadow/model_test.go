@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/big"
 	"reflect"
 	"testing"
@@ -34,9 +35,7 @@ func decodeJSON(t testing.TB, text []byte) any {
 // modelMerge merges a patch into an object and returns the new one.
 func modelMerge(cur map[string]any, patch map[string]any, now int64) map[string]any {
 	out := map[string]any{}
-	for k, v := range cur {
-		out[k] = v
-	}
+	maps.Copy(out, cur)
 	for k, p := range patch {
 		obj, isObject := p.(map[string]any)
 		old, wasObject := out[k].(map[string]any)

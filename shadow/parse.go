@@ -68,7 +68,7 @@ func (p *parser) peek() byte {
 func (p *parser) parseValue(key, hash uint32) bool {
 	i := uint32(len(p.tape))
 	e := entry{key: key, start: uint32(len(p.text)), next: i + 1, hash: hash}
-	ok := false
+	var ok bool
 	switch c := p.peek(); c {
 	case '"':
 		e.kind = kindString

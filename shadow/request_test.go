@@ -36,8 +36,10 @@ func TestParseUpdateAccepts(t *testing.T) {
 
 		// Strings have one spelling.
 		{`{"state":{"reported":{"caf\u00e9":"\/\u0041\ud83d\ude00"}}}`, `{"reported":{"café":"/A😀"}}`, ``, noVersion},
-		{`{"state":{"reported":{"a":"\u0008\u000c\u000A\u000d\u0009\u0000\u001F\u0022\u005c"}}}`,
-			`{"reported":{"a":"\b\f\n\r\t\u0000\u001f\"\\"}}`, ``, noVersion},
+		{
+			`{"state":{"reported":{"a":"\u0008\u000c\u000A\u000d\u0009\u0000\u001F\u0022\u005c"}}}`,
+			`{"reported":{"a":"\b\f\n\r\t\u0000\u001f\"\\"}}`, ``, noVersion,
+		},
 		{`{"state":{"reported":{"a":"0123456\n0123456789abc\"0\\"}}}`, `{"reported":{"a":"0123456\n0123456789abc\"0\\"}}`, ``, noVersion},
 		{`{"st\u0061te":{},"client\u0054oken":"t"}`, `{}`, `"t"`, noVersion},
 

@@ -119,24 +119,30 @@ func (s Step) PayloadBytes() ([]byte, error) {
 	if s.Payload == nil {
 		return nil, nil
 	}
-	var wrapper map[string]json.RawMessage
-	if json.Unmarshal(s.Payload, &wrapper) == nil && len(wrapper) == 1 {
-		for op, value := range wrapper {
-			var text string
-			if json.Unmarshal(value, &text) != nil {
-				break
-			}
-			switch op {
-			case "$raw":
-				return []byte(text), nil
-			case "$tmpl":
-				return []byte(Expand(text)), nil
-			case "$b64":
-				return base64.StdEncoding.DecodeString(text)
-			}
-		}
+	op, text := wrapped(s.Payload)
+	switch op {
+	case "$raw":
+		return []byte(text), nil
+	case "$tmpl":
+		return []byte(Expand(text)), nil
+	case "$b64":
+		return base64.StdEncoding.DecodeString(text)
 	}
 	return s.Payload, nil
+}
+
+// wrapped returns the member of an object that has exactly one, a string; else empty strings.
+func wrapped(payload json.RawMessage) (op, text string) {
+	var object map[string]any
+	if json.Unmarshal(payload, &object) != nil || len(object) != 1 {
+		return "", ""
+	}
+	for k, v := range object {
+		if text, ok := v.(string); ok {
+			return k, text
+		}
+	}
+	return "", ""
 }
 
 var repeat = regexp.MustCompile(`(?s)\$\{(.)\*(\d+)\}`)
