@@ -10,15 +10,6 @@ type Change struct {
 	patch tree // the state of the request; zero for a delete
 }
 
-// Op returns OpUpdate or OpDelete.
-func (c *Change) Op() Op { return c.op }
-
-// Time returns when the change was made, in ms.
-func (c *Change) Time() int64 { return c.time }
-
-// Token returns the clientToken of the request as a JSON string, "" when it had none.
-func (c *Change) Token() string { return c.token }
-
 // Apply applies an update at time now (ms). It changes none of its arguments. Every accepted update
 // makes a new version, also one that changes no value. Refusals are *[Error]: 409 when the request
 // insists on another version, 413 when the document would be larger than the limit.

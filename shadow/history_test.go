@@ -56,6 +56,7 @@ func TestHistoryOfLife(t *testing.T) {
 	t.Parallel()
 	docs := []*shadow.Document{nil}
 	var entries []*shadow.HistoryEntry
+	var accepted []string
 	add := func(c *shadow.Change) {
 		t.Helper()
 		e, err := shadow.DecodeHistory(c.After.Version(), c.AppendHistory(nil, shadow.Author{}))
@@ -63,6 +64,7 @@ func TestHistoryOfLife(t *testing.T) {
 			t.Fatal(err)
 		}
 		entries = append(entries, e)
+		accepted = append(accepted, string(c.AppendAccepted(nil)))
 		docs = append(docs, c.After)
 	}
 	last := func() *shadow.Document { return docs[len(docs)-1] }
@@ -92,8 +94,8 @@ func TestHistoryOfLife(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again.Op() != e.Op || again.Time() != e.Time || again.Token() != e.Token {
-			t.Errorf("Change to version %d: %v at %d by %s", i+1, again.Op(), again.Time(), again.Token())
+		if got, want := string(again.AppendAccepted(nil)), accepted[i]; got != want {
+			t.Errorf("Change to version %d: accepted = %s, want %s", i+1, got, want)
 		}
 	}
 }

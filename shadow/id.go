@@ -4,8 +4,8 @@ import "fmt"
 
 // Longest names, in characters ([AWS API reference, iot-data ThingName, ShadowName]).
 const (
-	MaxThingName  = 128
-	MaxShadowName = 64
+	maxThingName  = 128
+	maxShadowName = 64
 )
 
 // ID names one shadow of one thing.
@@ -18,11 +18,11 @@ type ID struct {
 func (id ID) Validate() error {
 	if !validThing(id.Thing) {
 		return &Error{Code: 400, Message: fmt.Sprintf(
-			"Invalid thing name: 1 to %d characters of a-z, A-Z, 0-9, ':', '_' and '-'", MaxThingName)}
+			"Invalid thing name: 1 to %d characters of a-z, A-Z, 0-9, ':', '_' and '-'", maxThingName)}
 	}
 	if id.Name != "" && !validName(id.Name) {
 		return &Error{Code: 400, Message: fmt.Sprintf(
-			"Invalid shadow name: 1 to %d characters of a-z, A-Z, 0-9, ':', '_', '-' and '$'", MaxShadowName)}
+			"Invalid shadow name: 1 to %d characters of a-z, A-Z, 0-9, ':', '_', '-' and '$'", maxShadowName)}
 	}
 	return nil
 }
@@ -36,7 +36,7 @@ func (id ID) String() string {
 }
 
 func validThing(s string) bool {
-	if s == "" || len(s) > MaxThingName {
+	if s == "" || len(s) > maxThingName {
 		return false
 	}
 	for i := range len(s) {
@@ -48,7 +48,7 @@ func validThing(s string) bool {
 }
 
 func validName(s string) bool {
-	if s == "" || len(s) > MaxShadowName {
+	if s == "" || len(s) > maxShadowName {
 		return false
 	}
 	for i := range len(s) {
