@@ -9,14 +9,15 @@ import (
 	"github.com/umbra-iot/umbra/broker/wire"
 )
 
-var steps = flag.Int("steps", 400_000, "steps of each case of TestModel")
+var steps = flag.Int("steps", 300_000, "steps of each case of TestModel")
 
 // sent is what the model knows of one message.
 type sent struct {
 	m         *wire.Message
 	qos       byte
-	times     int // that it was written
-	delivered int // to the application behind the client
+	id        uint16 // packet identifier, while in flight
+	times     int    // that it was written
+	delivered int    // to the application behind the client
 }
 
 // packet is one on its way to the server.
@@ -307,7 +308,7 @@ func (m *model) first(p *sent, id uint16) {
 		m.wraps++
 	}
 	m.lastID = id
-	m.ids[id] = p
+	m.ids[id], p.id = p, id
 	m.waiting = m.waiting[1:]
 	m.flight = append(m.flight, p)
 }
@@ -394,6 +395,9 @@ func (m *model) server() {
 // stray sends acknowledgements that belong to nothing; they must change nothing.
 func (m *model) stray() {
 	id := uint16(m.rnd.IntN(1 << 16))
+	if len(m.flight) > 0 && m.rnd.IntN(2) == 0 {
+		id = m.flight[m.rnd.IntN(len(m.flight))].id
+	}
 	p := m.ids[id]
 	if (p == nil || p.qos == 2) && m.s.Acked(id) {
 		m.t.Fatalf("Acked(%d) = true, want false", id)
@@ -407,12 +411,7 @@ func (m *model) stray() {
 }
 
 func (m *model) finish(p *sent) {
-	for id, q := range m.ids {
-		if p == q {
-			delete(m.ids, id)
-			break
-		}
-	}
+	delete(m.ids, p.id)
 	for i, q := range m.flight {
 		if p == q {
 			m.flight = append(m.flight[:i:i], m.flight[i+1:]...)

@@ -15,8 +15,8 @@ func (s *Session) Pending() iter.Seq[*wire.Message] {
 				return
 			}
 		}
-		for i := range s.waiting.n {
-			if !yield(s.waiting.ring[(s.waiting.head+i)&(len(s.waiting.ring)-1)].Message) {
+		for i := range s.waiting.len() {
+			if !yield(s.waiting.at(i).Message) {
 				return
 			}
 		}

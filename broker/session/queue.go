@@ -16,11 +16,14 @@ type queue struct {
 
 func (q *queue) len() int { return q.n }
 
+// at returns the place of the i-th oldest.
+func (q *queue) at(i int) *Delivery { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
+
 func (q *queue) push(d Delivery) {
 	if q.n == len(q.ring) {
 		q.grow()
 	}
-	q.ring[(q.head+q.n)&(len(q.ring)-1)] = d
+	*q.at(q.n) = d
 	q.n++
 }
 

@@ -222,8 +222,8 @@ func TestExpiredMessagesMakeRoom(t *testing.T) {
 	s.Connect(params(0), start)
 	s.Disconnect(start)
 	put(s, 1, "a")
-	for range 2 {
-		m := wire.NewMessage(wire.Message{Topic: "t", Payload: []byte("x"), Expires: start + 500})
+	for _, ms := range []int64{5000, 500} {
+		m := wire.NewMessage(wire.Message{Topic: "t", Payload: []byte("x"), Expires: start + ms})
 		s.Enqueue(session.Delivery{Message: m, QoS: 1}, start)
 	}
 	m := wire.NewMessage(wire.Message{Topic: "t", Payload: []byte("b")})
@@ -233,8 +233,14 @@ func TestExpiredMessagesMakeRoom(t *testing.T) {
 	if got := s.Enqueue(session.Delivery{Message: m, QoS: 1}, start+500); got != session.Queued {
 		t.Errorf("Enqueue() = %v, want queued in place of an expired one", got)
 	}
+	if s.Fits(m, start+4999) {
+		t.Error("Fits() = true in a session that is full again")
+	}
+	if got := s.Enqueue(session.Delivery{Message: m, QoS: 1}, start+5000); got != session.Queued {
+		t.Errorf("Enqueue() = %v, want queued in place of the other one", got)
+	}
 	s.Connect(params(0), start)
-	expect(t, s, "a:1", "b:2")
+	expect(t, s, "a:1", "b:2", "b:3")
 }
 
 func TestFull(t *testing.T) {
@@ -430,6 +436,29 @@ func TestSubscriptions(t *testing.T) {
 	}
 	if !s.Unsubscribe("a") || s.Unsubscribe("a") || list("") != "b2 c0 " {
 		t.Errorf("after Unsubscribe(a): %q", list(""))
+	}
+}
+
+func TestPending(t *testing.T) {
+	t.Parallel()
+	s := open(3)
+	put(s, 1, "a")
+	put(s, 2, "b", "c")
+	put(s, 1, "d", "e")
+	write(s)
+	s.Received(2, 0) // the client has b
+	list := func(limit int) (got string) {
+		for m := range s.Pending() {
+			if got += string(m.Payload); len(got) == limit {
+				break
+			}
+		}
+		return got
+	}
+	for limit, want := range map[int]string{0: "acde", 1: "a", 3: "acd"} {
+		if got := list(limit); got != want {
+			t.Errorf("Pending() up to %d (0: all) = %q, want %q", limit, got, want)
+		}
 	}
 }
 
