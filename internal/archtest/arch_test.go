@@ -69,7 +69,7 @@ var allowed = map[string][]string{
 
 	// HTTP, metrics and settings translate; they decide nothing.
 	"internal/version": {},
-	"internal/rest":    {"shadow", "schemas", "things", "broker", "internal/version", gjson, uuid},
+	"internal/rest":    {"shadow", "schemas", "things", "broker", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/version", prometheus},
 	"internal/config":  {"shadow", "things", "broker", yaml},
 	"internal/client":  {"shadow"},
