@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -49,7 +50,7 @@ The exit code is 0 when there is no difference, 1 when there is one, and 2 or mo
 
 // neverOne keeps the exit code 1 for "there is a difference".
 func neverOne(ctx context.Context, err error) error {
-	if err != nil && err != errDiffers && exitCode(ctx, err) == exitOther {
+	if err != nil && !errors.Is(err, errDiffers) && exitCode(ctx, err) == exitOther {
 		return &exitError{code: exitUsage, err: err}
 	}
 	return err

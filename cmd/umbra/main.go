@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -72,7 +73,7 @@ func (a *app) execute(ctx context.Context, args []string) int {
 		err = &exitError{code: exitUsage, err: err}
 	}
 	code := exitCode(ctx, err)
-	if err != errDiffers && code != exitInterrupted {
+	if !errors.Is(err, errDiffers) && code != exitInterrupted {
 		report(a.stderr, err, code, a.jsonErrors)
 	}
 	return code

@@ -86,7 +86,11 @@ func parseAssignment(arg string) (path, any, error) {
 		return nil, nil, usagef("%q is no assignment; write PATH=VALUE or PATH:=JSON", arg)
 	}
 	key, value := arg[:i], []byte(arg[i+1:])
-	key, forced := strings.CutSuffix(key, ":")
+	parts := splitUnescaped(key, ':')
+	forced := parts[len(parts)-1] == "" // it ends with a colon that is not escaped
+	if forced {
+		key = key[:len(key)-1]
+	}
 	p, err := parsePath(key)
 	if err != nil {
 		return nil, nil, err

@@ -70,11 +70,13 @@ func (t *table) header(titles ...string) {
 func (t *table) flush() error {
 	var b strings.Builder
 	for _, cells := range t.pending {
+		gap := ""
 		for i, c := range cells {
-			b.WriteString(c.tint.paint(c.text, t.colour))
-			if i < len(cells)-1 {
-				b.WriteString(strings.Repeat(" ", t.widths[i]-utf8.RuneCountInString(c.text)+2))
+			if c.text != "" {
+				b.WriteString(gap + c.tint.paint(c.text, t.colour))
+				gap = ""
 			}
+			gap += strings.Repeat(" ", t.widths[i]-utf8.RuneCountInString(c.text)+2)
 		}
 		b.WriteByte('\n')
 	}

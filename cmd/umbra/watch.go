@@ -207,7 +207,11 @@ func (w *watcher) print(e client.Event, c changeEvent, state object) error {
 func (w *watcher) short(c changeEvent, state object) string {
 	var what []string
 	for _, l := range leavesWithin(state) {
-		what = append(what, l.path.String()+"="+text(l.value))
+		shown := text(l.value)
+		if strings.Contains(shown, " ") {
+			shown = string(encodeJSON(l.value)) // one word of the line
+		}
+		what = append(what, l.path.String()+"="+shown)
 	}
 	switch {
 	case c.Op == "delete":

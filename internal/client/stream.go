@@ -2,11 +2,11 @@ package client
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -22,6 +22,12 @@ const (
 	retryFirst = 250 * time.Millisecond // pause before the first attempt to reconnect, doubled up to retryMax
 	retryMax   = 5 * time.Second
 	maxLine    = 4 << 20 // longest line of a stream
+)
+
+// Reasons why a connection ended.
+var (
+	errSilent = fmt.Errorf("nothing came for %v", silence)
+	errClosed = errors.New("the server closed the connection")
 )
 
 // Event is one event of a stream.
@@ -92,9 +98,8 @@ func (s *stream) retry(ctx context.Context, err error) bool {
 
 // run is one connection.
 func (s *stream) run(ctx context.Context) error {
-	parent := ctx
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	resp, err := s.client.send(ctx, s.request())
 	if err != nil {
 		return err
@@ -105,7 +110,7 @@ func (s *stream) run(ctx context.Context) error {
 	}
 	s.opened++
 
-	alive := time.AfterFunc(silence, cancel)
+	alive := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer alive.Stop()
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
@@ -116,14 +121,11 @@ func (s *stream) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if parent.Err() != nil {
-		return context.Cause(parent)
+	cause := context.Cause(ctx)
+	if cause != nil && !errors.Is(cause, errSilent) {
+		return cause
 	}
-	err = lines.Err()
-	if err == nil {
-		err = io.ErrUnexpectedEOF
-	}
-	return &UnreachableError{Server: s.client.Server(), Err: err}
+	return &UnreachableError{Server: s.client.Server(), Err: cmp.Or(cause, lines.Err(), errClosed)}
 }
 
 func (s *stream) request() call {

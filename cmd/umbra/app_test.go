@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// runApp runs a command line in this process.
+func runApp(ctx context.Context, server, stdin string, args ...string) (code int, stdout, stderr string) {
+	var out, problems bytes.Buffer
+	a := &app{
+		stdin: strings.NewReader(stdin), stdout: &out, stderr: &problems, now: time.Now,
+		getenv: func(key string) string { return map[string]string{"UMBRA_SERVER": server}[key] },
+	}
+	code = a.execute(ctx, args)
+	return code, out.String(), problems.String()
+}
+
+// TestReplaceConflict changes the shadow between replace's look and its write, once or each time.
+func TestReplaceConflict(t *testing.T) {
+	t.Parallel()
+	s, stop, err := startServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	target, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	others := 0 // updates by others still to come
+	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch && others > 0 {
+			others--
+			code, _, stderr := runApp(t.Context(), s.URL, "", "set", r.PathValue("thing"), fmt.Sprintf("other%d=1", others))
+			if code != 0 {
+				t.Errorf("update by another: exit code %d, %s", code, stderr)
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(between.Close)
+	mux := http.NewServeMux()
+	mux.Handle("/v1/things/{thing}/shadow", between.Config.Handler)
+	between.Config.Handler = mux
+
+	tests := []struct {
+		thing  string
+		exists bool
+		others int
+		args   []string
+		code   int
+		stderr string
+	}{
+		{thing: "quiet", exists: true},
+		{thing: "once", exists: true, others: 1},
+		{thing: "new", others: 1},
+		{thing: "often", exists: true, others: 100, code: exitConflict, stderr: "umbra: often: others kept changing it during 10 attempts\n"},
+		{
+			thing: "guarded", exists: true, others: 1, args: []string{"--if-version", "1"}, code: exitConflict,
+			stderr: "umbra: guarded: Version conflict; somebody changed it; look with 'umbra get' and try again\n",
+		},
+	}
+	for _, tt := range tests {
+		if tt.exists {
+			runApp(t.Context(), s.URL, "", "set", tt.thing, "a=1")
+		}
+		others = tt.others
+		args := append([]string{"replace", tt.thing, "-f", "-"}, tt.args...)
+		code, _, stderr := runApp(t.Context(), between.URL, `{"b":2}`, args...)
+		if code != tt.code || stderr != tt.stderr {
+			t.Errorf("%s: exit code %d, stderr %q; want %d, %q", tt.thing, code, stderr, tt.code, tt.stderr)
+		}
+		_, got, _ := runApp(t.Context(), s.URL, "", "get", tt.thing, "--path", "desired", "-o", "ndjson")
+		if replaced := got == "{\"b\":2}\n"; replaced != (tt.code == 0) {
+			t.Errorf("%s: desired is %s after exit code %d", tt.thing, got, code)
+		}
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	s, stop, err := startServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	for _, args := range [][]string{
+		{"ls"}, {"watch"}, {"wait", "lamp", "--for", "exists"}, {"delta", "lamp", "--exit-code"}, {"delete", "a", "b", "--yes"},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errInterrupted)
+		if code, stdout, stderr := runApp(ctx, s.URL, "", args...); code != exitInterrupted || stdout != "" || stderr != "" {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q; want 130 in silence", args, code, stdout, stderr)
+		}
+	}
+}
+
+// TestExitCodes maps what a server may answer to exit codes.
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]int{
+		400: exitInvalid, 401: exitForbidden, 403: exitForbidden, 404: exitNotFound, 405: exitOther, 409: exitConflict,
+		412: exitConflict, 413: exitInvalid, 415: exitInvalid, 429: exitOther, 500: exitOther, 502: exitUnreachable,
+		503: exitUnreachable, 504: exitUnreachable,
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			fmt.Fprint(w, `{"detail":"no\u001b[2J\nway","traceId":"t1"}`)
+		}))
+		code, _, stderr := runApp(t.Context(), s.URL, "", "set", "lamp", "a=1")
+		if code != want || strings.Count(stderr, "\n") != 1 || strings.Contains(stderr, "\x1b") {
+			t.Errorf("status %d: exit code %d, stderr %q; want %d and one harmless line", status, code, stderr, want)
+		}
+		if code, _, _ = runApp(t.Context(), s.URL, "", "diff", "lamp"); code < 2 {
+			t.Errorf("status %d: diff exits with %d, want 2 or more", status, code)
+		}
+		s.Close()
+	}
+}
+
+// TestServerTalksNonsense gives answers that are not Umbra's.
+func TestServerTalksNonsense(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{"", "<html>", "[]", `"x"`, `{"version":"x","state":[],"timestamp":{}}`} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
+		for _, args := range [][]string{
+			{"get", "lamp"}, {"get", "lamp", "-o", "yaml"}, {"delta", "lamp"}, {"diff", "lamp"}, {"ls"}, {"watch"},
+			{"set", "lamp", "a=1"}, {"replace", "lamp", "-f", "-"}, {"wait", "lamp", "--for", "in-sync", "--timeout", "0"},
+		} {
+			runApp(t.Context(), s.URL, "{}", args...) // it must not panic
+		}
+		if code, _, stderr := runApp(t.Context(), s.URL, "", "get", "lamp", "-o", "yaml"); body[:min(1, len(body))] != "{" && code == 0 {
+			t.Errorf("answer %q: exit code %d, stderr %q; want an error", body, code, stderr)
+		}
+		s.Close()
+	}
+}
