@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,10 +32,9 @@ func (a *awsCLI) try(args ...string) (stdout, stderr string, err error) {
 	a.t.Helper()
 	args = append([]string{"iot-data", "--endpoint-url", a.endpoint, "--output", "json"}, args...)
 	cmd := exec.CommandContext(wait(a.t), a.path, args...)
-	cmd.Env = append(os.Environ(),
-		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_SESSION_TOKEN=",
-		"AWS_DEFAULT_REGION=us-east-1", "AWS_REGION=us-east-1", "AWS_PROFILE=", "AWS_PAGER=",
-		"AWS_MAX_ATTEMPTS=1", "AWS_EC2_METADATA_DISABLED=true",
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "AWS_") }),
+		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_DEFAULT_REGION=us-east-1",
+		"AWS_PAGER=", "AWS_MAX_ATTEMPTS=1", "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE="+filepath.Join(a.dir, "config"),
 		"AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(a.dir, "credentials"))
 	var out, errs strings.Builder

@@ -70,9 +70,9 @@ async function main() {
   assert.equal(status, 'accepted');
   assert.deepEqual(document.state, { desired: { on: true, level: 1 }, reported: { on: true, level: 1 } });
 
-  [status, document] = await operation(app, () => app.update(thing, { state: { desired: { on: 1 } }, version: 1 }));
+  [status, document] = await operation(app, () => app.update(thing, { state: { desired: 1 } }));
   assert.equal(status, 'rejected');
-  assert.equal(document.code, 409);
+  assert.equal(document.code, 400);
 
   foreign = next(device, 'foreignStateChange');
   [status, document] = await operation(app, () => app.delete(thing));
