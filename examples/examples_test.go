@@ -56,7 +56,7 @@ func TestAppFails(t *testing.T) {
 	}{
 		{[]string{"on"}, "not key=JSON"},
 		{[]string{"-timeout=1s", "on=true"}, "has not done it"},
-		{[]string{"-timeout=10s", "-thing=no spaces", "on=true"}, "setting"},
+		{[]string{"-timeout=10s", "-thing=no spaces", "on=true"}, "subscription failed"},
 	} {
 		out, err := exec.Command(app, append([]string{"-server=mqtt://" + u.MQTT()}, tt.args...)...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), tt.want) {
