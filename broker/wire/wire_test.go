@@ -97,9 +97,12 @@ func checkPublish(tb testing.TB, v wire.Version, m *wire.Message, p wire.Publish
 		tb.Errorf("PublishSize(%d, %+v) = %d, AppendPublish wrote %d bytes", v, p, got, len(b))
 	}
 	pk := decode(tb, v, b)
-	got := fmt.Sprintf("%s %t %d %t %d %q", pk.TopicName, pk.FixedHeader.Dup, pk.FixedHeader.Qos, pk.FixedHeader.Retain, pk.PacketID, pk.Payload)
-	if want := fmt.Sprintf("%s %t %d %t %d %q", m.Topic, p.Dup, p.QoS, p.Retain, p.ID, m.Payload); got != want {
-		tb.Errorf("packet is %.200s, want %.200s", got, want)
+	got := fmt.Sprintf("%q %t %d %t %d", pk.TopicName, pk.FixedHeader.Dup, pk.FixedHeader.Qos, pk.FixedHeader.Retain, pk.PacketID)
+	if want := fmt.Sprintf("%q %t %d %t %d", m.Topic, p.Dup, p.QoS, p.Retain, p.ID); got != want {
+		tb.Errorf("packet is %s, want %s", got, want)
+	}
+	if !bytes.Equal(pk.Payload, m.Payload) {
+		tb.Errorf("payload is %.100q, want %.100q", pk.Payload, m.Payload)
 	}
 	if v < wire.V5 {
 		return
