@@ -107,6 +107,23 @@ func (o *outbox) commit(b *pebble.Batch, writes []statestore.Write, errs []error
 	o.clean(b)
 }
 
+// compact leaves one entry, with the marks as they are now.
+func (o *outbox) compact(b *pebble.Batch) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e := &entry{number: o.next}
+	o.buf = o.buf[:0]
+	for k, m := range o.marks {
+		o.buf = appendMark(o.buf, k, m)
+		o.put(k, m, e)
+	}
+	if e.open > 0 {
+		o.next++
+		_ = b.Set(outboxKey(e.number), o.buf, nil)
+	}
+	o.clean(b)
+}
+
 // clean removes entries that are done. o.mu is held.
 func (o *outbox) clean(b *pebble.Batch) {
 	for _, number := range o.done {

@@ -216,7 +216,9 @@ func (s *Store) Close() error {
 	s.background.Wait()
 	var err error
 	if s.health.err() == nil {
-		err = s.cleanOutbox(context.Background())
+		b := s.db.NewBatch()
+		s.outbox.compact(b)
+		err = errors.Join(s.apply(b), b.Close())
 	}
 	return errors.Join(err, s.db.Close(), s.lock.Close())
 }
