@@ -32,7 +32,6 @@ const (
 	pebble     = "github.com/cockroachdb/pebble/v2"
 	prometheus = "github.com/prometheus/client_golang"
 	redis      = "github.com/redis/go-redis/v9"
-	sjson      = "github.com/tidwall/sjson"
 	uuid       = "github.com/google/uuid"
 	websocket  = "github.com/coder/websocket"
 	xsync      = "golang.org/x/sync"
@@ -79,7 +78,7 @@ var allowed = map[string][]string{
 		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker",
 		"internal/config", "internal/metrics", "internal/rest", "internal/version", xsync,
 	},
-	"cmd/umbra":     {"shadow", "internal/client", "internal/version", cobra, gjson, sjson, yaml},
+	"cmd/umbra":     {"shadow", "internal/client", "internal/version", cobra, yaml},
 	"examples/lamp": {paho},
 	"examples/app":  {paho},
 	"examples":      {},

@@ -1,0 +1,73 @@
+// Command umbrad serves device shadows: an MQTT server and an HTTP API over one
+// store.
+//
+//	umbrad [--config FILE] [--mqtt 127.0.0.1:1883] [--http 127.0.0.1:8080] [--data ./umbra-data] [--store URL] …
+//
+// When everything listens it prints one line to its standard output,
+//
+//	umbrad ready mqtt=127.0.0.1:1883 http=127.0.0.1:8080 store=pebble:./umbra-data
+//
+// and nothing else; logs go to the standard error. Metrics are at /metrics of the
+// HTTP address, the health of the server at /livez and /readyz. SIGTERM and SIGINT
+// end it within 10 seconds, a second one at once. Package
+// [github.com/umbra-iot/umbra/internal/config] describes the settings.
+//
+// The exit code is 0 after a signal, 2 when the settings are wrong, else 1.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/internal/version"
+)
+
+func main() {
+	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, restore) // the second signal then has its usual effect
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "umbrad:", err)
+	if errors.Is(err, errSettings) {
+		os.Exit(2)
+	}
+	os.Exit(1)
+}
+
+// errSettings is in the errors of a command line that cannot be used.
+var errSettings = errors.New("see umbrad --help")
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	cmd, err := config.Load(args, os.LookupEnv)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return config.Usage(stdout)
+	case err != nil:
+		return fmt.Errorf("%w\n%w", err, errSettings)
+	case cmd.Version:
+		_, err = fmt.Fprintln(stdout, "umbrad", version.Get())
+		return err
+	case cmd.Check:
+		_, err = fmt.Fprintln(stdout, "umbrad: settings are valid")
+		return err
+	}
+	return serve(ctx, &cmd.Config, newLogger(&cmd.Config, stderr), stdout)
+}
+
+func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

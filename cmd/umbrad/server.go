@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/internal/metrics"
+	"github.com/umbra-iot/umbra/internal/rest"
+	"github.com/umbra-iot/umbra/internal/version"
+	"github.com/umbra-iot/umbra/statestore"
+	"github.com/umbra-iot/umbra/things"
+)
+
+// Bounds of the end of the server: together less than the 10 s that it promises.
+const (
+	drainTimeout = 4 * time.Second // of connections, and then of the requests that they left
+	closeTimeout = 1500 * time.Millisecond
+)
+
+const (
+	sweepInterval = 10 * time.Minute
+	sweepTimeout  = time.Minute
+)
+
+// serve runs a server with the settings cfg until ctx ends. What is started first ends last: the store,
+// the service, the MQTT server, the listeners.
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.Writer) (err error) {
+	log.Info("starting", "version", version.Get().String(), "store", cfg.StoreName())
+	store, kind, err := openStore(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, within(closeTimeout, store.Close)) }()
+	s, err := newServer(cfg, store, kind, log)
+	if err != nil {
+		return err
+	}
+	defer s.closeThings()
+	if err := s.things.Start(ctx); err != nil {
+		return fmt.Errorf("announcing what the last run left: %w", err)
+	}
+	if err := s.listen(ctx); err != nil {
+		return err
+	}
+	if cfg.Public() {
+		log.Warn("anybody who reaches this server may read and change everything", "mqtt", cfg.MQTT, "http", cfg.HTTP)
+	}
+	_, err = fmt.Fprintf(stdout, "umbrad ready mqtt=%s http=%s store=%s\n", address(s.mqtt), address(s.http), cfg.StoreName())
+	if err != nil {
+		s.closeListeners()
+		return fmt.Errorf("telling that the server is ready: %w", err)
+	}
+	return s.run(ctx)
+}
+
+// server is the parts of umbrad above the store.
+type server struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	metrics *metrics.Metrics
+	feed    *rest.Feed
+	broker  *broker.Broker
+	things  *things.Service
+
+	mqtt, http net.Listener // nil when off
+}
+
+func newServer(cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
+	s := &server{cfg: cfg, log: log, metrics: metrics.New(), feed: rest.NewFeed()}
+	var err error
+	s.broker, err = broker.New(broker.Options{Log: log, Limits: cfg.Broker})
+	if err != nil {
+		return nil, err
+	}
+	s.things = things.New(things.Options{
+		Store:         s.metrics.Store(store, kind),
+		Publisher:     both{s.broker, s.feed},
+		Limits:        cfg.Shadow,
+		Quota:         cfg.Quota,
+		Log:           log,
+		CacheBytes:    cfg.CacheBytes,
+		CommitTimeout: cfg.CommitTimeout,
+		TombstoneAge:  cfg.TombstoneAge,
+	})
+	s.broker.SetService(s.things)
+	s.metrics.Broker(s.broker.Stats)
+	s.metrics.Things(s.things.Stats)
+	return s, nil
+}
+
+// both publishes to two publishers, in order.
+type both [2]things.Publisher
+
+// Publish implements [things.Publisher].
+func (b both) Publish(m *things.Message) {
+	b[0].Publish(m)
+	b[1].Publish(m)
+}
+
+func (s *server) listen(ctx context.Context) (err error) {
+	if s.mqtt, err = listen(ctx, s.cfg.MQTT); err != nil {
+		return fmt.Errorf("mqtt: %w", err)
+	}
+	if s.http, err = listen(ctx, s.cfg.HTTP); err != nil {
+		s.closeListeners()
+		return fmt.Errorf("http: %w", err)
+	}
+	return nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	if addr == config.Off {
+		return nil, nil
+	}
+	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
+}
+
+func (s *server) closeListeners() {
+	for _, l := range []net.Listener{s.mqtt, s.http} {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+func address(l net.Listener) string {
+	if l == nil {
+		return config.Off
+	}
+	return l.Addr().String()
+}
+
+// run serves until ctx ends or a listener fails.
+func (s *server) run(ctx context.Context) error {
+	web := s.newHTTPServer()
+	g, ctx := errgroup.WithContext(ctx)
+	if s.mqtt != nil {
+		g.Go(func() error { return s.broker.ServeTCP(s.mqtt) })
+	}
+	if s.http != nil {
+		g.Go(func() error {
+			if err := web.Serve(s.http); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("http: %w", err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		s.sweep(ctx)
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		s.log.Info("stopping")
+		s.drain(web)
+		return nil
+	})
+	return g.Wait()
+}
+
+// drain stops accepting, ends the event streams and waits for what clients have under way.
+func (s *server) drain(web *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	s.feed.Close()
+	var g errgroup.Group
+	g.Go(func() error {
+		if err := web.Shutdown(ctx); err != nil {
+			s.log.Warn("http requests did not end in time", "err", err)
+			web.Close()
+		}
+		return nil
+	})
+	g.Go(func() error {
+		if err := s.broker.Shutdown(ctx); err != nil {
+			s.log.Warn("mqtt connections did not end in time", "err", err)
+		}
+		return nil
+	})
+	_ = g.Wait() // both log what went wrong
+}
+
+func (s *server) closeThings() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if err := s.things.Close(ctx); err != nil {
+		s.log.Warn("requests did not end in time", "err", err)
+	}
+}
+
+// sweep removes what has expired from the store, now and then, until ctx ends.
+func (s *server) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		sweepCtx, cancel := context.WithTimeout(ctx, sweepTimeout)
+		if err := s.things.Sweep(sweepCtx); err != nil && ctx.Err() == nil {
+			s.log.Warn("expired data stays for now", "err", err)
+		}
+		cancel()
+	}
+}
+
+// within runs f and waits for its end, but not for longer than timeout: the process ends then.
+func within(timeout time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(timeout):
+		return errors.New("the store did not close in time")
+	}
+}

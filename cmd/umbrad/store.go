@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/statestore"
+	"github.com/umbra-iot/umbra/statestore/memstore"
+	"github.com/umbra-iot/umbra/statestore/pebblestore"
+	"github.com/umbra-iot/umbra/statestore/redisstore"
+)
+
+// Pauses between two attempts to open a store.
+const (
+	firstPause = 250 * time.Millisecond // then twice as long each time
+	mostPause  = 4 * time.Second
+)
+
+// openStore opens the store of cfg, trying again for as long as cfg says. kind is its scheme.
+func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store statestore.Store, kind string, err error) {
+	kind, rest, _ := strings.Cut(cfg.Store, ":")
+	options := statestore.Options{HistoryLimit: cfg.History.Versions, HistoryAge: cfg.History.Age}
+	if options.HistoryLimit == 0 {
+		options.HistoryLimit = -1
+	}
+	deadline := time.Now().Add(cfg.StoreWait)
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		switch kind {
+		case "memory":
+			return memstore.New(options), kind, nil
+		case "pebble":
+			store, err = openPebble(rest, options, log)
+		default:
+			store, err = openRedis(ctx, cfg, options, log)
+		}
+		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
+			return store, kind, err
+		}
+		log.Warn("store is not ready yet", "store", cfg.StoreName(), "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(pause, time.Until(deadline))):
+		}
+	}
+}
+
+func openPebble(dir string, options statestore.Options, log *slog.Logger) (statestore.Store, error) {
+	store, err := pebblestore.Open(dir, options, pebblestore.Options{Log: log})
+	if err != nil {
+		return nil, err // not a nil *Store in a Store that is not nil
+	}
+	return store, nil
+}
+
+func openRedis(ctx context.Context, cfg *config.Config, options statestore.Options, log *slog.Logger) (statestore.Store, error) {
+	store, err := redisstore.Open(ctx, cfg.Store, options, redisstore.Options{
+		Node:          cfg.Redis.Node,
+		AllowEviction: cfg.Redis.AllowEviction,
+	})
+	if err != nil {
+		return nil, err
+	}
+	report, err := store.Report(ctx)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("asking Redis for its durability: %w", err), store.Close())
+	}
+	log.Info("durability of redis", "report", report)
+	return store, nil
+}
