@@ -134,7 +134,7 @@ func newSessionID() string {
 
 // completeConnack fills in what the front end does not know.
 func (c *conn) completeConnack(pk *packets.Packet) {
-	if c.version < wire.V5 {
+	if c.version != wire.V5 { // also for a version that there is not
 		pk.ReasonCode = returnCode(pk.ReasonCode)
 		pk.SessionPresent = c.present && pk.ReasonCode == 0 && c.version > 3 // 3.1 has no such flag
 		return

@@ -1,10 +1,9 @@
 package broker
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
-
-	"github.com/tidwall/gjson"
 
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
@@ -112,8 +111,17 @@ func (c *client) resumed() []announcement {
 	for m := range c.sess.Pending() {
 		t, ok := shadow.ParseTopic(m.Topic)
 		if _, ours := c.deltas[t.ID]; ok && ours && t.Kind == shadow.KindDelta {
-			c.deltas[t.ID] = gjson.GetBytes(m.Payload, "version").Uint()
+			c.deltas[t.ID] = versionIn(m.Payload)
 		}
 	}
 	return asked
+}
+
+// versionIn returns the version that the body of a message of ours carries.
+func versionIn(body []byte) uint64 {
+	var v struct {
+		Version uint64 `json:"version"`
+	}
+	_ = json.Unmarshal(body, &v) // 0 does no harm: the delta is told twice
+	return v.Version
 }

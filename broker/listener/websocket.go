@@ -2,8 +2,12 @@ package listener
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
 
 	"github.com/coder/websocket"
 )
@@ -52,6 +56,19 @@ func (l *Listener) WebSocket(o WebSocketOptions) http.Handler {
 type webConn struct {
 	net.Conn
 	ws *websocket.Conn
+}
+
+// Read reports errors as a TCP connection would.
+func (c *webConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return n, err
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded): // the deadline ends a context
+		return n, os.ErrDeadlineExceeded
+	default:
+		return n, fmt.Errorf("%w: %w", net.ErrClosed, err)
+	}
 }
 
 // Close cuts the connection. What was written before has left already.

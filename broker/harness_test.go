@@ -1,0 +1,386 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"bufio"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/shadow"
+	"github.com/umbra-iot/umbra/statestore"
+	"github.com/umbra-iot/umbra/statestore/memstore"
+	"github.com/umbra-iot/umbra/statestore/storetest"
+	"github.com/umbra-iot/umbra/things"
+)
+
+// patience bounds every wait of these tests.
+const patience = 10 * time.Second
+
+// quiet is how long nothing may come where nothing has to.
+const quiet = 100 * time.Millisecond
+
+const (
+	lamp     = "$aws/things/lamp/shadow/"
+	update   = lamp + "update"
+	accepted = update + "/accepted"
+	rejected = update + "/rejected"
+	delta    = update + "/delta"
+)
+
+// server is a broker with a shadow service on a memory store.
+type server struct {
+	*broker.Broker
+	things *things.Service
+	store  *storetest.Faulty
+	addr   string
+}
+
+func start(t *testing.T, o broker.Options) *server {
+	t.Helper()
+	b, err := broker.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := storetest.NewFaulty(memstore.New(statestore.Options{}))
+	svc := things.New(things.Options{Store: store, Publisher: b})
+	b.SetService(svc)
+	if err := svc.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- b.ServeTCP(l) }()
+	s := &server{Broker: b, things: svc, store: store, addr: l.Addr().String()}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+		defer cancel()
+		if err := b.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("ServeTCP: %v", err)
+		}
+		if err := svc.Close(ctx); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+// raw is a client that does nothing by itself.
+type raw struct {
+	t       *testing.T
+	conn    net.Conn
+	r       *bufio.Reader
+	version byte
+}
+
+// connectOptions of raw.
+type connectOptions struct {
+	id      string
+	version byte // default 5
+	keep    bool // not a clean start
+	expiry  uint32
+	edit    func(*packets.Packet)
+}
+
+func (s *server) dial(t *testing.T, version byte) *raw {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &raw{t: t, conn: conn, r: bufio.NewReader(conn), version: version}
+}
+
+// connect returns a client and its CONNACK.
+func (s *server) tryConnect(t *testing.T, o connectOptions) (*raw, packets.Packet) {
+	t.Helper()
+	if o.version == 0 {
+		o.version = 5
+	}
+	c := s.dial(t, o.version)
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: o.version,
+		Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: o.id, Clean: !o.keep},
+	}
+	if o.expiry > 0 {
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = o.expiry, true
+	}
+	if o.edit != nil {
+		o.edit(&pk)
+	}
+	c.send(pk)
+	return c, c.want(packets.Connack)
+}
+
+func (s *server) connect(t *testing.T, o connectOptions) *raw {
+	t.Helper()
+	c, ack := s.tryConnect(t, o)
+	if ack.ReasonCode != 0 {
+		t.Fatalf("CONNACK = %#x, want 0", ack.ReasonCode)
+	}
+	return c
+}
+
+func (c *raw) encode(pk packets.Packet) []byte {
+	c.t.Helper()
+	pk.ProtocolVersion = c.version
+	pk.Mods.AllowResponseInfo = true
+	var buf bytes.Buffer
+	var err error
+	switch pk.FixedHeader.Type {
+	case packets.Connect:
+		err = pk.ConnectEncode(&buf)
+	case packets.Publish:
+		err = pk.PublishEncode(&buf)
+	case packets.Subscribe:
+		pk.FixedHeader.Qos = 1
+		err = pk.SubscribeEncode(&buf)
+	case packets.Unsubscribe:
+		pk.FixedHeader.Qos = 1
+		err = pk.UnsubscribeEncode(&buf)
+	case packets.Puback:
+		err = pk.PubackEncode(&buf)
+	case packets.Pubrec:
+		err = pk.PubrecEncode(&buf)
+	case packets.Pubrel:
+		pk.FixedHeader.Qos = 1
+		err = pk.PubrelEncode(&buf)
+	case packets.Pubcomp:
+		err = pk.PubcompEncode(&buf)
+	case packets.Disconnect:
+		err = pk.DisconnectEncode(&buf)
+	case packets.Pingreq:
+		err = pk.PingreqEncode(&buf)
+	default:
+		c.t.Fatalf("cannot encode type %d", pk.FixedHeader.Type)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func (c *raw) send(pks ...packets.Packet) {
+	c.t.Helper()
+	var out []byte
+	for _, pk := range pks {
+		out = append(out, c.encode(pk)...)
+	}
+	c.write(out)
+}
+
+func (c *raw) write(b []byte) {
+	c.t.Helper()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := c.conn.Write(b); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// next reads a packet.
+func (c *raw) next(within time.Duration) (packets.Packet, error) {
+	c.t.Helper()
+	_ = c.conn.SetReadDeadline(time.Now().Add(within))
+	var pk packets.Packet
+	first, err := c.r.ReadByte()
+	if err != nil {
+		return pk, err
+	}
+	if err := pk.FixedHeader.Decode(first); err != nil {
+		c.t.Fatal(err)
+	}
+	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
+	if pk.FixedHeader.Remaining, _, err = packets.DecodeLength(c.r); err != nil {
+		return pk, err
+	}
+	body := make([]byte, pk.FixedHeader.Remaining)
+	if _, err := io.ReadFull(c.r, body); err != nil {
+		return pk, err
+	}
+	pk.ProtocolVersion = c.version
+	decode := map[byte]func([]byte) error{
+		packets.Connack: pk.ConnackDecode, packets.Publish: pk.PublishDecode, packets.Puback: pk.PubackDecode,
+		packets.Pubrec: pk.PubrecDecode, packets.Pubrel: pk.PubrelDecode, packets.Pubcomp: pk.PubcompDecode,
+		packets.Suback: pk.SubackDecode, packets.Unsuback: pk.UnsubackDecode, packets.Disconnect: pk.DisconnectDecode,
+		packets.Pingresp: pk.PingrespDecode,
+	}[pk.FixedHeader.Type]
+	if decode == nil {
+		c.t.Fatalf("unexpected packet type %d", pk.FixedHeader.Type)
+	}
+	if err := decode(body); err != nil {
+		c.t.Fatalf("decode type %d: %v", pk.FixedHeader.Type, err)
+	}
+	return pk, nil
+}
+
+// want reads a packet, which has to be of a type.
+func (c *raw) want(typ byte) packets.Packet {
+	c.t.Helper()
+	pk, err := c.next(patience)
+	for err == nil && pk.FixedHeader.Type == packets.Pubrel && typ != packets.Pubrel {
+		c.send(ackOf(packets.Pubcomp, pk.PacketID))
+		pk, err = c.next(patience)
+	}
+	if err != nil {
+		c.t.Fatalf("waiting for packet type %d: %v", typ, err)
+	}
+	if pk.FixedHeader.Type != typ {
+		c.t.Fatalf("packet type %d (topic %q, payload %.200q, reason %#x), want type %d", pk.FixedHeader.Type, pk.TopicName, pk.Payload, pk.ReasonCode, typ)
+	}
+	return pk
+}
+
+// wantMessage reads a PUBLISH on a topic and acknowledges it.
+func (c *raw) wantMessage(topic string) packets.Packet {
+	c.t.Helper()
+	pk := c.want(packets.Publish)
+	if pk.TopicName != topic {
+		c.t.Fatalf("message on %q (%s), want %q", pk.TopicName, pk.Payload, topic)
+	}
+	c.acknowledge(pk)
+	return pk
+}
+
+func (c *raw) acknowledge(pk packets.Packet) {
+	c.t.Helper()
+	switch pk.FixedHeader.Qos {
+	case 1:
+		c.send(ackOf(packets.Puback, pk.PacketID))
+	case 2:
+		c.send(ackOf(packets.Pubrec, pk.PacketID)) // want ends the exchange
+	}
+}
+
+// wantQuiet checks that nothing comes.
+func (c *raw) wantQuiet() {
+	c.t.Helper()
+	pk, err := c.next(quiet)
+	for err == nil && pk.FixedHeader.Type == packets.Pubrel {
+		c.send(ackOf(packets.Pubcomp, pk.PacketID))
+		pk, err = c.next(quiet)
+	}
+	if err == nil {
+		c.t.Fatalf("packet type %d (topic %q, payload %.200q), want silence", pk.FixedHeader.Type, pk.TopicName, pk.Payload)
+	}
+	if ne := net.Error(nil); !errors.As(err, &ne) || !ne.Timeout() {
+		c.t.Fatalf("connection ended (%v), want silence", err)
+	}
+}
+
+// wantEnd checks that the connection ends, in MQTT 5 with a DISCONNECT of that code (0: without).
+func (c *raw) wantEnd(code byte) {
+	c.t.Helper()
+	if c.version == 5 && code != 0 {
+		if pk := c.want(packets.Disconnect); pk.ReasonCode != code {
+			c.t.Fatalf("DISCONNECT = %#x, want %#x", pk.ReasonCode, code)
+		}
+	}
+	if pk, err := c.next(patience); err == nil {
+		c.t.Fatalf("packet type %d (topic %q), want the end of the connection", pk.FixedHeader.Type, pk.TopicName)
+	} else if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
+		c.t.Fatal("connection stands, want its end")
+	}
+}
+
+func (c *raw) subscribe(qos byte, filters ...string) {
+	c.t.Helper()
+	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 65000}
+	for _, f := range filters {
+		pk.Filters = append(pk.Filters, packets.Subscription{Filter: f, Qos: qos})
+	}
+	c.send(pk)
+	ack := c.want(packets.Suback)
+	for i, code := range ack.ReasonCodes {
+		if code != qos {
+			c.t.Fatalf("SUBACK for %q = %#x, want %d", filters[i], code, qos)
+		}
+	}
+}
+
+// ping waits until the server has handled everything sent before.
+func (c *raw) ping() {
+	c.t.Helper()
+	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+	c.want(packets.Pingresp)
+}
+
+func (c *raw) leave() {
+	c.t.Helper()
+	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})
+	_ = c.conn.Close()
+}
+
+func message(topic, payload string, qos byte, id uint16) packets.Packet {
+	return packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos}, TopicName: topic, Payload: []byte(payload), PacketID: id,
+	}
+}
+
+func ackOf(typ byte, id uint16) packets.Packet {
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: typ}, PacketID: id}
+}
+
+// do changes the shadow behind the broker's back.
+func (s *server) do(t *testing.T, body string) *things.Result {
+	t.Helper()
+	r := s.things.Do(t.Context(), things.Request{ID: shadow.ID{Thing: "lamp"}, Op: shadow.OpUpdate, Payload: []byte(body)})
+	if r.Err != nil {
+		t.Fatalf("update %s: %v", body, r.Err)
+	}
+	return r
+}
+
+// field returns a member of a JSON object.
+func field[T any](t *testing.T, body []byte, name string) T {
+	t.Helper()
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(body, &m); err != nil {
+		t.Fatalf("%v in %s", err, body)
+	}
+	var v T
+	if err := json.Unmarshal(m[name], &v); err != nil {
+		t.Fatalf("%s: %v in %s", name, err, body)
+	}
+	return v
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v", what, patience)
+		}
+		runtime.Gosched()
+		<-time.After(time.Millisecond)
+	}
+}
+
+// goroutinesOf counts goroutines that run code of the broker.
+func goroutinesOf(pkg string) int {
+	buf := make([]byte, 1<<20)
+	n := 0
+	for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if strings.Contains(g, pkg) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,392 @@
+package broker_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker"
+)
+
+func TestPacketThatBreaksTheDecoderEndsItsConnectionOnly(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	other := s.connect(t, connectOptions{id: "other"})
+	c := s.connect(t, connectOptions{id: "c", edit: withWill("will", "x", nil)})
+	other.subscribe(0, "will")
+	c.write([]byte{0x82, 6, 0, 1, 0, 0, 1, 'a'}) // a subscription without its options
+	c.wantEnd(0x80)
+	other.wantMessage("will")
+	other.ping()
+	if n := s.Stats().Panics; n != 1 {
+		t.Errorf("panics = %d, want 1", n)
+	}
+	s.connect(t, connectOptions{id: "c"}).ping()
+}
+
+func TestHugePacketIsRefusedBeforeItIsRead(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	for _, version := range []byte{4, 5} {
+		c := s.connect(t, connectOptions{id: "c", version: version})
+		c.write([]byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F})
+		c.wantEnd(0x95)
+	}
+	c := s.dial(t, 5)
+	c.write([]byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F})
+	c.wantEnd(0)
+	c = s.connect(t, connectOptions{id: "c"})
+	c.send(message("a", strings.Repeat("x", 128<<10), 1, 1))
+	finish(c, 1, 1)
+}
+
+func TestConnectRules(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	for _, tt := range []struct {
+		name string
+		o    connectOptions
+		code byte
+	}{
+		{"long id", connectOptions{id: strings.Repeat("x", 129)}, 0x85},
+		{"long id, 3.1.1", connectOptions{id: strings.Repeat("x", 129), version: 4}, 2},
+		{"no id but a session, 3.1.1", connectOptions{version: 4, keep: true}, 2},
+		{"keep-alive that overflows", connectOptions{id: "a", edit: func(pk *packets.Packet) { pk.Connect.Keepalive = 43691 }}, 0},
+		{"no id", connectOptions{}, 0},
+		{"extended authentication", connectOptions{id: "a", edit: func(pk *packets.Packet) { pk.Properties.AuthenticationMethod = "x" }}, 0x8C},
+		{"version 6", connectOptions{id: "a", version: 6}, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, ack := s.tryConnect(t, tt.o)
+			if ack.ReasonCode != tt.code {
+				t.Fatalf("CONNACK = %#x, want %#x", ack.ReasonCode, tt.code)
+			}
+			if tt.code != 0 {
+				c.wantEnd(0)
+				return
+			}
+			c.ping()
+			if tt.o.id == "" && ack.Properties.AssignedClientID == "" {
+				t.Error("no client id assigned")
+			}
+		})
+	}
+	second := s.connect(t, connectOptions{id: "second"})
+	second.send(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Connect}, Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), Clean: true, ClientIdentifier: "x"},
+	})
+	second.wantEnd(0x82)
+}
+
+func TestConnackTellsTheLimits(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{KeepAlive: 60 * time.Second, SessionExpiry: time.Hour, PayloadBytes: 1000, ReceiveMaximum: 5}})
+	_, ack := s.tryConnect(t, connectOptions{id: "c", expiry: 1 << 31, edit: func(pk *packets.Packet) { pk.Connect.Keepalive = 120 }})
+	p := ack.Properties
+	if p.ServerKeepAlive != 60 || p.SessionExpiryInterval != 3600 || p.MaximumPacketSize != 2024 || p.ReceiveMaximum != 5 || p.TopicAliasMaximum != 16 {
+		t.Errorf("CONNACK properties = %+v", p)
+	}
+}
+
+func TestReceiveMaximumOfTheServer(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{ReceiveMaximum: 2}})
+	c := s.connect(t, connectOptions{id: "c"})
+	for id := range uint16(2) {
+		c.send(message("a", "x", 2, id+1))
+		c.want(packets.Pubrec)
+	}
+	c.send(message("a", "x", 1, 3))
+	c.wantEnd(0x93)
+
+	old := s.connect(t, connectOptions{id: "old", version: 4}) // it cannot know, and is read more slowly
+	release := s.store.Hold()
+	defer release()
+	for id := range uint16(20) {
+		old.send(message(update, `{"state":{}}`, 1, id+1))
+	}
+	eventually(t, "commit under way", func() bool { return s.store.Held() == 1 })
+	if n := s.Stats().Requests; n > 2 {
+		t.Errorf("requests under way = %d, want at most 2", n)
+	}
+	release()
+	for id := range uint16(20) {
+		finish(old, 1, id+1)
+	}
+}
+
+func TestKeepAliveTimeout(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	events := s.connect(t, connectOptions{id: "events"})
+	events.subscribe(0, "$aws/events/presence/disconnected/#")
+	c := s.connect(t, connectOptions{id: "c", edit: func(pk *packets.Packet) { pk.Connect.Keepalive = 1 }})
+	begin := time.Now()
+	c.wantEnd(0x8D)
+	if d := time.Since(begin); d < 1400*time.Millisecond {
+		t.Errorf("closed after %v, want 1.5 s", d)
+	}
+	pk := events.wantMessage("$aws/events/presence/disconnected/c")
+	if got := field[string](t, pk.Payload, "disconnectReason"); got != "MQTT_KEEP_ALIVE_TIMEOUT" {
+		t.Errorf("disconnectReason = %s", got)
+	}
+}
+
+func TestConnectDeadline(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{ConnectTimeout: 50 * time.Millisecond}})
+	c := s.dial(t, 5)
+	c.write([]byte{0x10})
+	c.wantEnd(0)
+	c = s.connect(t, connectOptions{id: "c"})
+	c.wantQuiet()
+	c.ping()
+}
+
+func TestFilterOfManyLevels(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	c := s.connect(t, connectOptions{id: "c"})
+	for _, tt := range []struct {
+		filter string
+		code   byte
+	}{
+		{strings.Repeat("a/", 32000) + "a", 0x97}, {"a/#/b", 0x8F}, {"a+", 0x8F}, {"", 0x8F}, {"$share/g", 0x8F}, {"$share/+/a", 0x8F},
+		{lamp + "foo", 0x8F}, {"$aws/things/a b/shadow/update", 0x8F},
+	} {
+		c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: tt.filter}}})
+		if ack := c.want(packets.Suback); ack.ReasonCodes[0] != tt.code {
+			t.Errorf("SUBACK for %.40q = %#x, want %#x", tt.filter, ack.ReasonCodes[0], tt.code)
+		}
+	}
+	old := s.connect(t, connectOptions{id: "old", version: 4})
+	old.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: "a+"}, {Filter: "a", Qos: 2}}})
+	if ack := old.want(packets.Suback); !bytes.Equal(ack.ReasonCodes, []byte{0x80, 2}) {
+		t.Errorf("SUBACK = %#x, want 0x80 and 2", ack.ReasonCodes)
+	}
+}
+
+func TestSlowReaderHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{OutgoingBytes: 64 << 10, QueueMessages: 100000}})
+	slow := s.connect(t, connectOptions{id: "slow"})
+	slow.subscribe(0, "zero")
+	slow.subscribe(1, "one")
+	fast := s.connect(t, connectOptions{id: "fast"})
+	fast.subscribe(1, "one")
+	pub := s.connect(t, connectOptions{id: "pub"})
+	payload := strings.Repeat("x", 60<<10)
+	n := 0
+	for ; s.Stats().DroppedSlow == 0; n++ { // until all buffers on the way are full
+		if n > 2000 {
+			t.Fatal("QoS 0 is not dropped")
+		}
+		pub.send(message("zero", payload, 0, 0))
+		pub.ping()
+	}
+	for i := range 50 {
+		pub.send(message("one", fmt.Sprint(i, payload), 1, 1))
+		finish(pub, 1, 1)
+		fast.wantMessage("one")
+	}
+	got := 0
+	for i := 0; i < 50; { // QoS 1 waits for its turn
+		pk := slow.want(packets.Publish)
+		slow.acknowledge(pk)
+		if pk.TopicName == "zero" {
+			got++
+			continue
+		}
+		if !strings.HasPrefix(string(pk.Payload), fmt.Sprint(i)) {
+			t.Fatalf("message %.10s, want %d", pk.Payload, i)
+		}
+		i++
+	}
+	if got >= n {
+		t.Errorf("QoS 0 messages = %d of %d, want some dropped", got, n)
+	}
+}
+
+func TestClientThatTakesNothingIsCutOff(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{WriteTimeout: 200 * time.Millisecond, OutgoingBytes: 16 << 20}})
+	stuck := s.connect(t, connectOptions{id: "stuck"})
+	stuck.subscribe(0, "a")
+	pub := s.connect(t, connectOptions{id: "pub"})
+	payload := strings.Repeat("x", 100<<10)
+	for range 150 {
+		pub.send(message("a", payload, 0, 0))
+	}
+	eventually(t, "cut off", func() bool { c, ok := s.Connection("stuck"); return !ok || !c.Connected })
+	pub.ping()
+}
+
+func TestMaximumPacketSizeOfTheClient(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	sub := s.connect(t, connectOptions{id: "sub", edit: func(pk *packets.Packet) { pk.Properties.MaximumPacketSize = 100 }})
+	sub.subscribe(1, "a")
+	pub := s.connect(t, connectOptions{id: "pub"})
+	for i, payload := range []string{"1", strings.Repeat("x", 200), "2"} {
+		pub.send(message("a", payload, byte(i%2), uint16(i%2)))
+		finish(pub, byte(i%2), 1)
+	}
+	if pk := sub.wantMessage("a"); string(pk.Payload) != "1" {
+		t.Errorf("message = %s, want 1", pk.Payload)
+	}
+	if pk := sub.wantMessage("a"); string(pk.Payload) != "2" {
+		t.Errorf("message = %s, want 2", pk.Payload)
+	}
+	if n := s.Stats().DroppedTooBig; n != 1 {
+		t.Errorf("too big = %d, want 1", n)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	events := s.connect(t, connectOptions{id: "events"})
+	events.subscribe(1, "$aws/events/+/+/dev")
+	c := s.connect(t, connectOptions{id: "dev"})
+	in := events.wantMessage("$aws/events/presence/connected/dev")
+	if got := field[string](t, in.Payload, "ipAddress"); got != "127.0.0.1" {
+		t.Errorf("ipAddress = %s", got)
+	}
+	c.subscribe(0, "a", "b/#")
+	sub := events.wantMessage("$aws/events/subscriptions/subscribed/dev")
+	if got := field[[]string](t, sub.Payload, "topics"); len(got) != 2 || got[0] != "a" || got[1] != "b/#" {
+		t.Errorf("topics = %q", got)
+	}
+	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: "a"}}})
+	c.want(packets.Unsuback)
+	if got := field[[]string](t, events.wantMessage("$aws/events/subscriptions/unsubscribed/dev").Payload, "topics"); len(got) != 1 || got[0] != "a" {
+		t.Errorf("topics = %q", got)
+	}
+	c.leave()
+	out := events.wantMessage("$aws/events/presence/disconnected/dev")
+	if got := field[string](t, out.Payload, "disconnectReason"); got != "CLIENT_INITIATED_DISCONNECT" || !field[bool](t, out.Payload, "clientInitiatedDisconnect") {
+		t.Errorf("disconnected: %s", out.Payload)
+	}
+	for _, name := range []string{"sessionIdentifier", "clientId"} {
+		if a, b := field[string](t, in.Payload, name), field[string](t, out.Payload, name); a != b || a == "" {
+			t.Errorf("%s = %q and %q", name, a, b)
+		}
+	}
+	if a, b := field[int](t, in.Payload, "versionNumber"), field[int](t, out.Payload, "versionNumber"); a != b {
+		t.Errorf("versionNumber = %d and %d", a, b)
+	}
+	for _, id := range []string{"a/b", "a#", "a+"} {
+		s.connect(t, connectOptions{id: id}).leave()
+	}
+	events.wantQuiet()
+}
+
+func TestConnectionsOfTheAPI(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	o := connectOptions{id: "c", keep: true, expiry: 100, edit: withWill("will", "x", func(pk *packets.Packet) { pk.Connect.Keepalive = 30 })}
+	c := s.connect(t, o)
+	c.subscribe(1, "b", "a", "c")
+	watch := s.connect(t, connectOptions{id: "watch"})
+	watch.subscribe(0, "will")
+	got, ok := s.Connection("c")
+	if !ok || !got.Connected || got.KeepAlive != 30*time.Second || got.SessionExpiry != 100*time.Second || got.ConnectedSince == 0 || got.Source != c.conn.LocalAddr().String() {
+		t.Errorf("Connection = %+v, %v", got, ok)
+	}
+	if list, ok := s.Subscriptions("c", "a", 1); !ok || len(list) != 1 || list[0] != (broker.Subscription{Filter: "b", QoS: 1}) {
+		t.Errorf("Subscriptions = %+v, %v", list, ok)
+	}
+	if !s.Disconnect("c", broker.DisconnectOptions{}) {
+		t.Error("Disconnect = false")
+	}
+	c.wantEnd(0x98)
+	watch.wantMessage("will")
+	if got, ok := s.Connection("c"); !ok || got.Connected || got.DisconnectReason != "API_INITIATED_DISCONNECT" || got.DisconnectedSince == 0 {
+		t.Errorf("Connection = %+v, %v", got, ok)
+	}
+	c = s.connect(t, o)
+	if !s.Disconnect("c", broker.DisconnectOptions{CleanSession: true, PreventWill: true}) {
+		t.Error("Disconnect = false")
+	}
+	c.wantEnd(0x98)
+	watch.wantQuiet()
+	if _, ok := s.Connection("c"); ok {
+		t.Error("session is still there")
+	}
+	if s.Disconnect("c", broker.DisconnectOptions{}) {
+		t.Error("Disconnect of nobody = true")
+	}
+}
+
+func TestAuthorize(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Authorize: func(a broker.Access) bool {
+		return a.ClientID != "evil" && !strings.HasPrefix(a.Topic, "secret") && a.Topic != update
+	}})
+	if _, ack := s.tryConnect(t, connectOptions{id: "evil"}); ack.ReasonCode != 0x87 {
+		t.Errorf("CONNACK = %#x, want 0x87", ack.ReasonCode)
+	}
+	if _, ack := s.tryConnect(t, connectOptions{id: "evil", version: 4}); ack.ReasonCode != 5 {
+		t.Errorf("CONNACK = %#x, want 5", ack.ReasonCode)
+	}
+	if _, ack := s.tryConnect(t, connectOptions{id: "c", edit: withWill("secret", "x", nil)}); ack.ReasonCode != 0x87 {
+		t.Errorf("CONNACK = %#x, want 0x87", ack.ReasonCode)
+	}
+	c := s.connect(t, connectOptions{id: "c"})
+	for i, topic := range []string{"secret", update} {
+		for qos := range byte(3) {
+			c.send(message(topic, `{"state":{}}`, qos, uint16(i)*3+uint16(qos)))
+			if qos == 0 {
+				continue
+			}
+			if code := finish(c, qos, uint16(i)*3+uint16(qos)); code != 0x87 {
+				t.Errorf("publish to %s with QoS %d = %#x, want 0x87", topic, qos, code)
+			}
+		}
+	}
+	for _, filter := range []string{"secret/#", "$share/g/secret"} {
+		c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: filter}}})
+		if ack := c.want(packets.Suback); ack.ReasonCodes[0] != 0x87 {
+			t.Errorf("SUBACK for %s = %#x, want 0x87", filter, ack.ReasonCodes[0])
+		}
+	}
+	if n := s.Stats().Requests; n != 0 {
+		t.Errorf("requests = %d, want 0", n)
+	}
+}
+
+// Random packets neither harm the server nor leave anything behind.
+func TestGarbage(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	hello := s.dial(t, 5).encode(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 5,
+		Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "g", Clean: true},
+	})
+	for i := range 400 {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := append(bytes.Clone(hello), byte(i*7), byte(i%5), byte(i), 0, byte(i>>3), byte(i*31), 2, byte(i*13))
+		if i%4 == 0 {
+			b[i%len(hello)] ^= byte(i)
+		}
+		_, _ = conn.Write(b)
+		_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, net.ErrClosed) {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+	eventually(t, "all gone", func() bool { n := s.Stats(); return n.Connections == 0 })
+	s.connect(t, connectOptions{id: "c"}).ping()
+}
