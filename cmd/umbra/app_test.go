@@ -41,7 +41,7 @@ func TestReplaceConflict(t *testing.T) {
 	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPatch && others > 0 {
 			others--
-			code, _, stderr := runApp(t.Context(), s.URL, "", "set", r.PathValue("thing"), fmt.Sprintf("other%d=1", others))
+			code, _, stderr := runApp(r.Context(), s.URL, "", "set", r.PathValue("thing"), fmt.Sprintf("other%d=1", others))
 			if code != 0 {
 				t.Errorf("update by another: exit code %d, %s", code, stderr)
 			}
@@ -134,8 +134,15 @@ func TestServerTalksNonsense(t *testing.T) {
 	for _, body := range []string{"", "<html>", "[]", `"x"`, `{"version":"x","state":[],"timestamp":{}}`} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
 		for _, args := range [][]string{
-			{"get", "lamp"}, {"get", "lamp", "-o", "yaml"}, {"delta", "lamp"}, {"diff", "lamp"}, {"ls"}, {"watch"},
-			{"set", "lamp", "a=1"}, {"replace", "lamp", "-f", "-"}, {"wait", "lamp", "--for", "in-sync", "--timeout", "0"},
+			{"get", "lamp"},
+			{"get", "lamp", "-o", "yaml"},
+			{"delta", "lamp"},
+			{"diff", "lamp"},
+			{"ls"},
+			{"watch"},
+			{"set", "lamp", "a=1"},
+			{"replace", "lamp", "-f", "-"},
+			{"wait", "lamp", "--for", "in-sync", "--timeout", "0"},
 		} {
 			runApp(t.Context(), s.URL, "{}", args...) // it must not panic
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,19 +98,14 @@ type deletion struct {
 func (d *deletion) delete(ctx context.Context, id shadow.ID) error {
 	guard := d.options.ifVersion.n
 	if !d.options.yes {
-		doc, err := fetch(ctx, d.client, id)
+		version, err := d.confirm(ctx, id)
 		if isNotFound(err) && d.options.ignoreNotFound {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if !d.confirm(id, doc) {
-			return failf(exitOther, "%s: not deleted", display(id))
-		}
-		if guard == 0 {
-			guard = doc.version() // what was confirmed, and nothing newer
-		}
+		guard = cmp.Or(guard, version) // what was confirmed, and nothing newer
 	}
 	accepted, err := d.client.Delete(ctx, id, guard)
 	if isNotFound(err) && d.options.ignoreNotFound {
@@ -129,18 +125,21 @@ func (d *deletion) delete(ctx context.Context, id shadow.ID) error {
 	return err
 }
 
-// confirm asks on stderr. Everything but yes is no.
-func (d *deletion) confirm(id shadow.ID, doc *document) bool {
+// confirm asks on stderr, and returns the version that it asked about. Everything but yes is no.
+func (d *deletion) confirm(ctx context.Context, id shadow.ID) (version uint64, err error) {
+	doc, err := fetch(ctx, d.client, id)
+	if err != nil {
+		return 0, err
+	}
 	desired, reported := len(leavesWithin(doc.section(sectionDesired))), len(leavesWithin(doc.section(sectionReported)))
 	fmt.Fprintf(d.stderr, "Delete %s (version %d, %d desired and %d reported values)? [y/N] ",
 		display(id), doc.version(), desired, reported)
 	if !d.answers.Scan() {
 		fmt.Fprintln(d.stderr)
-		return false
 	}
 	switch strings.ToLower(strings.TrimSpace(d.answers.Text())) {
 	case "y", "yes":
-		return true
+		return doc.version(), nil
 	}
-	return false
+	return 0, failf(exitOther, "%s: not deleted", display(id))
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // TestHelp holds every command to a help text with an example that begins with a way to call it.
@@ -68,4 +70,54 @@ func calls(line string) [][]string {
 		}
 	}
 	return out
+}
+
+// TestReference holds docs/cli.md to the commands, their flags and their output formats.
+func TestReference(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference := string(text)
+	var check func(cmd *cobra.Command)
+	check = func(cmd *cobra.Command) {
+		name := strings.TrimPrefix(cmd.CommandPath(), "umbra ")
+		if row := tableRow(reference, "| `umbra "+name); cmd.HasParent() && cmd.Parent() == cmd.Root() {
+			if row == "" {
+				t.Errorf("docs/cli.md has no row for %q", name)
+			}
+			cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Name != "output" && !strings.Contains(row, "`--"+f.Name+"`") {
+					t.Errorf("docs/cli.md: row of %q = %q, want --%s in it", name, row, f.Name)
+				}
+			})
+		}
+		if formats, ok := cmd.Annotations[annotationFormats]; ok {
+			want := "| `" + name + "` | " + strings.ReplaceAll(formats, " ", ", ") + " |"
+			if !strings.Contains(reference, want) {
+				t.Errorf("docs/cli.md lacks the line %s", want)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			check(sub)
+		}
+	}
+	root := newRoot(&app{})
+	check(root)
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if !strings.Contains(reference, "`--"+f.Name) {
+			t.Errorf("docs/cli.md lacks the flag --%s", f.Name)
+		}
+	})
+}
+
+// tableRow returns the line that begins with prefix, "" when there is none.
+func tableRow(text, prefix string) string {
+	_, row, found := strings.Cut(text, "\n"+prefix)
+	if !found {
+		return ""
+	}
+	row, _, _ = strings.Cut(row, "\n")
+	return prefix + row
 }

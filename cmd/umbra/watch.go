@@ -221,19 +221,14 @@ func (w *watcher) short(c changeEvent, state object) string {
 	case len(what) == 0:
 		what = []string{"{}"}
 	}
-	by := c.By.Channel
-	for _, who := range []string{c.By.Principal, c.By.ClientID} {
-		if who != "" {
-			by += " " + oneLine(who)
-		}
-	}
+	by := strings.Fields(oneLine(c.By.Channel + " " + c.By.Principal + " " + c.By.ClientID))
 	at := time.UnixMilli(c.Timestamp).In(w.location()).Format("2006-01-02 15:04:05.000")
 	return strings.Join([]string{
 		tintDim.paint(at, w.colour),
 		tintBold.paint(display(shadow.ID{Thing: c.Thing, Name: c.Name}), w.colour),
 		"v" + strconv.FormatUint(c.Version, 10),
 		strings.Join(what, " "),
-		tintDim.paint("by "+by, w.colour),
+		tintDim.paint("by "+strings.Join(by, " "), w.colour),
 	}, "  ")
 }
 
