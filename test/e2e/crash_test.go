@@ -152,6 +152,7 @@ func (h *crashHistoryOf) verify(t *testing.T, u *umbradtest.Umbrad, writers []*c
 		}
 		h.mu.Unlock()
 		h.verifyHistory(t, u, thing, d.Version)
+		verifyDelta(t, u, thing, d.Version)
 	}
 	for _, w := range writers {
 		n, _ := documents[w.thing].State.Desired[w.key].(float64)
@@ -175,5 +176,22 @@ func (h *crashHistoryOf) verifyHistory(t *testing.T, u *umbradtest.Umbrad, thing
 		}
 		next = c.Version + 1
 		h.note(t, thing, c.Version, c.Token)
+	}
+}
+
+// verifyDelta checks that a device which subscribes after a crash hears of the difference, once.
+func verifyDelta(t *testing.T, u *umbradtest.Umbrad, thing string, version uint64) {
+	t.Helper()
+	c := dial(t, u.MQTT(), mqtttest.Options{})
+	defer c.Close()
+	topic := "$aws/things/" + thing + "/shadow/update/delta"
+	subscribe(t, c, topic)
+	subscribe(t, c, "end-"+thing)
+	if d := mustParse(t, receive(t, c, topic)); d.Version != version {
+		t.Errorf("%s: delta on subscribe has version %d, want %d", thing, d.Version, version)
+	}
+	publish(t, c, "end-"+thing, "{}")
+	if m, err := c.Receive(wait(t)); err != nil || m.Topic != "end-"+thing {
+		t.Errorf("%s: after the delta came %s %s, %v", thing, m.Topic, m.Payload, err)
 	}
 }
