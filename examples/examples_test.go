@@ -3,11 +3,13 @@ package examples_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -68,14 +70,7 @@ func TestAppFails(t *testing.T) {
 // TestShell runs the lamp and the app made of mosquitto's tools.
 func TestShell(t *testing.T) {
 	t.Parallel()
-	for _, tool := range []string{"mosquitto_pub", "mosquitto_sub", "mosquitto_rr"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%v: install mosquitto-clients", err)
-			}
-			t.Skipf("%v: install mosquitto-clients", err)
-		}
-	}
+	need(t, "mosquitto_pub", "mosquitto_sub", "mosquitto_rr")
 	u := umbradtest.Start(t, "--store=memory:")
 	host, port, err := net.SplitHostPort(u.MQTT())
 	if err != nil {
@@ -100,6 +95,72 @@ func TestShell(t *testing.T) {
 	}
 	device.kill(t)
 	waitReported(t, u, "connected", false)
+}
+
+// need skips the test unless the programs are installed; CI has to have them.
+func need(t *testing.T, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%v: scripts/test-deps installs it", err)
+			}
+			t.Skipf("%v: scripts/test-deps installs it", err)
+		}
+	}
+}
+
+// TestReadme runs the commands that the README begins with, all but "make run".
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	need(t, "mosquitto_pub", "mosquitto_sub", "aws", "timeout")
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(readme), "```sh\n")
+	if len(blocks) < 3 {
+		t.Fatal("README.md has no second block of commands")
+	}
+	commands, _, _ := strings.Cut(blocks[2], "```")
+	u := umbradtest.Start(t, "--store=memory:")
+	host, port, err := net.SplitHostPort(u.MQTT())
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	for _, name := range []string{"mosquitto_pub", "mosquitto_sub"} { // their settings files
+		if err := os.WriteFile(filepath.Join(home, name), []byte("-h "+host+"\n-p "+port+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	umbra := umbradtest.Build(t, "./cmd/umbra")
+	commands = strings.NewReplacer(
+		"$PWD/bin", filepath.Dir(umbra),
+		"http://127.0.0.1:8080", u.URL(),
+		"umbra watch lamp\n", "timeout 1 umbra watch lamp || test $? = 124\n",
+	).Replace(commands)
+	var out bytes.Buffer
+	sh := exec.Command("sh", "-ec", commands)
+	sh.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "UMBRA_SERVER="+u.URL())
+	sh.Stdout, sh.Stderr = &out, &out
+	sh.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	sh.WaitDelay = time.Second // mosquitto_sub stays in the background
+	if err := sh.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		t.Errorf("the commands of the README: %v\n%s\nprinted\n%s", err, commands, &out)
+	}
+	if err := syscall.Kill(-sh.Process.Pid, syscall.SIGKILL); err != nil {
+		t.Errorf("ending mosquitto_sub: %v", err)
+	}
+	var d struct {
+		State map[string]map[string]bool
+	}
+	if err := json.Unmarshal(request(t, http.MethodGet, u.URL()+"/things/lamp/shadow", ""), &d); err != nil {
+		t.Fatal(err)
+	}
+	if !d.State["desired"]["on"] || d.State["reported"]["on"] {
+		t.Errorf("shadow after the commands of the README = %v, want on to be desired", d.State)
+	}
 }
 
 // TestCompose checks what can be checked without Docker: the settings that the file gives umbrad.

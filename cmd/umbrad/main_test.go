@@ -327,3 +327,32 @@ func waitFor(t *testing.T, what string, done func() bool) {
 		}
 	}
 }
+
+// TestNodes runs two nodes from one data directory: each has a name of its own, and keeps it over a crash.
+func TestNodes(t *testing.T) {
+	t.Parallel()
+	redis := storetest.Redis(t)
+	dir := t.TempDir()
+	start := func() *umbradtest.Umbrad { return umbradtest.Start(t, "--data="+dir, "--store="+redis.URL) }
+	name := func(u *umbradtest.Umbrad) string {
+		m := regexp.MustCompile(`node=(\S+)`).FindAllStringSubmatch(u.Log(), -1)
+		if len(m) == 0 {
+			t.Fatalf("the log does not name the node:\n%s", u.Log())
+		}
+		return m[len(m)-1][1]
+	}
+	a, b := start(), start()
+	first, second := name(a), name(b)
+	if first == second {
+		t.Errorf("both nodes are named %s", first)
+	}
+	a.Kill()
+	a.Restart()
+	if got := name(a); got != first {
+		t.Errorf("name of the first node after kill -9 = %s, want %s", got, first)
+	}
+	post(t, a.URL()+"/things/lamp/shadow", `{"state":{"reported":{"on":true}}}`)
+	if got := body(t, b.URL()+"/things/lamp/shadow"); !strings.Contains(got, `"on":true`) {
+		t.Errorf("shadow through the other node = %s", got)
+	}
+}

@@ -57,18 +57,44 @@ func openPebble(dir string, options statestore.Options, log *slog.Logger) (state
 	return store, nil
 }
 
-func openRedis(ctx context.Context, cfg *config.Config, options statestore.Options, log *slog.Logger) (statestore.Store, error) {
-	store, err := redisstore.Open(ctx, cfg.Store, options, redisstore.Options{
-		Node:          cfg.Redis.Node,
+// redisStore has a name among the nodes of its Redis.
+type redisStore struct {
+	*redisstore.Store
+	node *node // nil when the settings name it
+}
+
+// Close implements [statestore.Store].
+func (s redisStore) Close() error {
+	err := s.Store.Close()
+	if s.node != nil {
+		err = errors.Join(err, s.node.close())
+	}
+	return err
+}
+
+func openRedis(ctx context.Context, cfg *config.Config, options statestore.Options, log *slog.Logger) (_ statestore.Store, err error) {
+	s := redisStore{}
+	name := cfg.Redis.Node
+	if name == "" {
+		if s.node, err = openNode(cfg.Data); err != nil {
+			return nil, fmt.Errorf("naming this node (redis-node does it too): %w", err)
+		}
+		name = s.node.name
+	}
+	s.Store, err = redisstore.Open(ctx, cfg.Store, options, redisstore.Options{
+		Node:          name,
 		AllowEviction: cfg.Redis.AllowEviction,
 	})
 	if err != nil {
+		if s.node != nil {
+			err = errors.Join(err, s.node.close())
+		}
 		return nil, err
 	}
-	report, err := store.Report(ctx)
+	report, err := s.Report(ctx)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("asking Redis for its durability: %w", err), store.Close())
+		return nil, errors.Join(fmt.Errorf("asking Redis for its durability: %w", err), s.Close())
 	}
-	log.Info("durability of redis", "report", report)
-	return store, nil
+	log.Info("durability of redis", "node", name, "report", report)
+	return s, nil
 }

@@ -84,7 +84,7 @@ func (c *Config) storeSettings() []Setting {
 		},
 		{
 			Name: "redis-node", Group: group, value: text{&c.Redis.Node},
-			Help: "name of this node among those that share a Redis; it must stay the same over restarts and be unique; empty means the host name",
+			Help: "name of this node among those that share a Redis; unique, and the same over restarts; empty means a name kept in the data directory",
 		},
 		{
 			Name: "redis-allow-eviction", Group: group, Default: "false", value: boolean{&c.Redis.AllowEviction},

@@ -78,6 +78,9 @@ func (c *Config) validateStore() error {
 			return errors.New("store: pebble: needs a directory")
 		}
 	case "redis", "rediss":
+		if c.Data == "" && c.Redis.Node == "" {
+			return errors.New("store: Redis needs a name of this node: data and redis-node are both empty")
+		}
 		if u, err := url.Parse(c.Store); err != nil || u.Host == "" {
 			return fmt.Errorf("store: not a Redis URL such as %s://127.0.0.1:6379/0", kind) // the value may hold a password
 		}
