@@ -37,8 +37,8 @@ fuzz: ## run every fuzz target for FUZZTIME
 	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit; \
 	  done; done
 
-bench: build ## run the benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## run the benchmarks (bench/README.md tells how to read them)
+	go test -run '^$$' -bench . -benchmem -p 1 -timeout 30m ./...
 
 cover: test-deps ## write cover.out and print the total
 	go test -shuffle=on -coverpkg=./... -coverprofile=cover.out ./... && go tool cover -func=cover.out | tail -1
