@@ -1,0 +1,21 @@
+package redisstore
+
+import (
+	"crypto/sha1" //nolint:gosec // the name that Redis gives to a script, not a secret
+	_ "embed"
+	"encoding/hex"
+)
+
+// script is a Lua script with the name that Redis knows it by.
+type script struct{ source, sha string }
+
+func newScript(source string) script {
+	sum := sha1.Sum([]byte(source)) //nolint:gosec // see the import
+	return script{source: source, sha: hex.EncodeToString(sum[:])}
+}
+
+//go:embed write.lua
+var writeSource string
+
+//go:embed announced.lua
+var announcedSource string
