@@ -1,7 +1,6 @@
 package config
 
 import (
-	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -20,7 +19,7 @@ type Setting struct {
 	Default string
 	AWS     string // default of the profile "aws" where it differs
 
-	value flag.Value
+	value value
 }
 
 func (s Setting) isBool() bool {

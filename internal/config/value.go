@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// The types below are the kinds of values that a setting can have. Each holds a
-// pointer to a field of Config and sets it from text ([flag.Value]).
+// value is a field of Config that is set from text. The types below are its kinds.
+type value interface {
+	Set(text string) error
+}
 
 type text struct{ p *string }
-
-func (v text) String() string { return *v.p }
 
 func (v text) Set(s string) error {
 	*v.p = s
@@ -23,8 +23,6 @@ func (v text) Set(s string) error {
 }
 
 type boolean struct{ p *bool }
-
-func (v boolean) String() string { return strconv.FormatBool(*v.p) }
 
 func (v boolean) Set(s string) error {
 	b, err := strconv.ParseBool(s)
@@ -40,8 +38,6 @@ type choice struct {
 	all []string
 }
 
-func (v choice) String() string { return *v.p }
-
 func (v choice) Set(s string) error {
 	if !slices.Contains(v.all, s) {
 		return fmt.Errorf("%q is not one of %s", s, strings.Join(v.all, ", "))
@@ -51,8 +47,6 @@ func (v choice) Set(s string) error {
 }
 
 type level struct{ p *slog.Level }
-
-func (v level) String() string { return v.p.String() }
 
 func (v level) Set(s string) error {
 	if err := v.p.UnmarshalText([]byte(s)); err != nil {
@@ -65,8 +59,6 @@ type duration struct {
 	p           *time.Duration
 	least, most time.Duration
 }
-
-func (v duration) String() string { return v.p.String() }
 
 func (v duration) Set(s string) error {
 	d, err := time.ParseDuration(s)
@@ -85,8 +77,6 @@ type integer[T int | uint16] struct {
 	least, most T
 }
 
-func (v integer[T]) String() string { return strconv.FormatInt(int64(*v.p), 10) }
-
 func (v integer[T]) Set(s string) error {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < int64(v.least) || n > int64(v.most) {
@@ -101,8 +91,6 @@ type size[T int | int64] struct {
 	p           *T
 	least, most T
 }
-
-func (v size[T]) String() string { return strconv.FormatInt(int64(*v.p), 10) }
 
 func (v size[T]) Set(s string) error {
 	n, err := parseSize(s)
