@@ -21,16 +21,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"umbra": main})
+	testscript.Main(m, map[string]func(){"umbra": main}) // for exec
 }
 
 // TestScripts runs the program as a user does. Each script has a server of its own, which is empty at first.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
+		Dir:                "testdata/script",
+		RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
 			s, stop, err := startServer()
 			if err != nil {
@@ -41,9 +40,11 @@ func TestScripts(t *testing.T) {
 			e.Setenv("UMBRA_SERVER", s.URL)
 			e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
 			e.Setenv("TZ", "UTC")
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each program of a test with -race takes a second to end
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"run":     runHere,
 			"exits":   exits,
 			"streams": streams,
 			"things":  makeThings,
@@ -105,23 +106,48 @@ func (w *streamWriter) Write(b []byte) (int, error) {
 
 func (w *streamWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// exits is "exits CODE PROGRAM ARGS...": the program must end with this exit code.
+// runHere is "run umbra ARGS...": the program must end with exit code 0. It runs in this process, which is
+// much faster than "exec umbra", but reads no stdin and finds no files of the script.
+func runHere(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 || args[0] != "umbra" {
+		ts.Fatalf("usage: run umbra ARGS...")
+	}
+	expect(ts, 0, args[1:])
+}
+
+// exits is "exits CODE umbra ARGS..." or "exits CODE exec PROGRAM ARGS...": it must end with this exit code.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM ARGS...")
+		ts.Fatalf("usage: exits CODE umbra|exec ARGS...")
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		exit, ok := errors.AsType[*exec.ExitError](err)
-		if !ok {
-			ts.Fatalf("%s: %v", args[1], err)
+	switch args[1] {
+	case "umbra":
+		expect(ts, want, args[2:])
+	case "exec":
+		got := 0
+		if err := ts.Exec(args[2], args[3:]...); err != nil {
+			exit, ok := errors.AsType[*exec.ExitError](err)
+			if !ok {
+				ts.Fatalf("%s: %v", args[2], err)
+			}
+			got = exit.ExitCode()
 		}
-		got = exit.ExitCode()
+		if got != want {
+			ts.Fatalf("exit code %d, want %d", got, want)
+		}
+	default:
+		ts.Fatalf("usage: exits CODE umbra|exec ARGS...")
 	}
-	if got != want {
-		ts.Fatalf("%s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+}
+
+func expect(ts *testscript.TestScript, want int, args []string) {
+	a := &app{
+		stdin: strings.NewReader(""), stdout: ts.Stdout(), stderr: ts.Stderr(), getenv: ts.Getenv, now: time.Now,
+	}
+	if got := a.execute(context.Background(), args); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
 	}
 }
 
