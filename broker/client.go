@@ -135,9 +135,9 @@ func (c *client) send(m *wire.Message, e *topic.Entry[*client], retain bool, now
 		c.b.count.droppedSlow.Add(1)
 		return
 	}
-	k.out.shut(wire.AppendPublish(k.out.open(), k.version, m, wire.Publish{
-		Retain: retain, Identifiers: e.Identifiers, Now: now,
-	}), false)
+	p := wire.Publish{Retain: retain, Identifiers: e.Identifiers, Now: now}
+	k.alias(&p, m)
+	k.out.shut(wire.AppendPublish(k.out.open(), k.version, m, p), false)
 	c.b.count.messagesOut.Add(1)
 }
 
@@ -154,10 +154,11 @@ func (c *client) pump(now int64, reader bool) {
 		if !ok {
 			return
 		}
-		k.out.shut(p.Append(k.out.open(), k.version), reader)
 		if p.Message != nil {
+			k.alias(&p.Publish, p.Message)
 			c.b.count.messagesOut.Add(1)
 		}
+		k.out.shut(p.Append(k.out.open(), k.version), reader)
 	}
 }
 

@@ -35,9 +35,10 @@ type conn struct {
 	keepAlive     time.Duration // in force, 0 for none
 	askedAlive    time.Duration
 	receiveMax    uint16
-	packetMax     uint32 // 0 for no limit
-	noProblem     bool   // the client wants no reason strings
-	extendedAuth  bool   // the client wants the AUTH exchange, which there is not
+	packetMax     uint32  // 0 for no limit
+	noProblem     bool    // the client wants no reason strings
+	toClient      aliases // guarded by client.mu
+	extendedAuth  bool    // the client wants the AUTH exchange, which there is not
 	will          *will
 	client        *client // nil until the CONNECT is accepted
 	present       bool    // the session was there before
@@ -45,7 +46,8 @@ type conn struct {
 	acknowledged  bool    // a CONNACK of success was written; guarded by client.mu
 
 	acks    ackQueue
-	aliases map[uint16]string // topic aliases; of the reading goroutine
+	aliases map[uint16]string // topic aliases of the client; of the reading goroutine
+	last    byte              // that was read; of the reading goroutine
 	frontID string            // what the front end takes for the client id: unique, so that it sees no takeover
 
 	armed     time.Time // read deadline that is set, after the CONNECT packet
@@ -100,7 +102,11 @@ func (c *conn) finish() {
 	if c.client != nil {
 		c.client.detach(c, end)
 	}
-	c.out.close(c.farewell(end)) // nobody else knows the connection now
+	if last := c.farewell(end); c.connected && end.code >= wire.ReasonFailure { // nobody else knows the connection now
+		c.out.linger(last)
+	} else {
+		c.out.close(last)
+	}
 	c.stopping.Wait()
 }
 
@@ -168,6 +174,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.out.flush()
 	n, err := c.Conn.Read(p)
 	c.b.count.bytesIn.Add(int64(n))
+	if n > 0 {
+		c.last = p[n-1]
+	}
 	return n, err
 }
 

@@ -28,6 +28,7 @@ func (c *conn) connect(pk *packets.Packet) {
 	}
 	c.receiveMax = pk.Properties.ReceiveMaximum
 	c.packetMax = pk.Properties.MaximumPacketSize
+	c.toClient.max = min(pk.Properties.TopicAliasMaximum, c.b.limits.TopicAliasMaximum)
 	c.noProblem = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0
 	c.extendedAuth = pk.Properties.AuthenticationMethod != ""
 	c.askedExpiry = pk.Properties.SessionExpiryInterval
@@ -206,6 +207,9 @@ func (c *conn) established() {
 
 // disconnect takes the DISCONNECT packet.
 func (c *conn) disconnect(pk *packets.Packet) bool {
+	if c.version >= wire.V5 && pk.FixedHeader.Remaining == 1 { // the front end reads no reason code without properties; nothing follows it [MQTT-3.14.4-1]
+		pk.ReasonCode = c.last
+	}
 	end := cause{reason: reasonClient, noWill: pk.ReasonCode != packets.CodeDisconnectWillMessage.Code, byClient: true} // [MQTT-3.14.4-3]
 	if pk.Properties.SessionExpiryIntervalFlag {
 		if c.askedExpiry == 0 && pk.Properties.SessionExpiryInterval != 0 {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -15,8 +16,11 @@ const (
 	writeChunk   = 64 << 10 // of which something has to move within the write timeout
 )
 
-// drainTimeout bounds the writing of what is left when a connection is closed.
-const drainTimeout = 2 * time.Second
+// Bounds of the end of a connection.
+const (
+	drainTimeout  = 2 * time.Second // of the writing of what is left
+	lingerTimeout = 2 * time.Second // of the wait for the client to close, see linger
+)
 
 // outbox collects what has to be written to a connection, so that everything
 // that waits leaves in one write, and nobody who has something to say to a
@@ -203,6 +207,25 @@ func (o *outbox) arm() (closing bool) {
 // and closes the connection, which wakes the reader. It waits for all that.
 // It may be called more than once.
 func (o *outbox) close(last []byte) {
+	o.drain(last)
+	_ = o.raw.Close()
+}
+
+// linger is close for the reading goroutine of a client that has to read why
+// its connection ends. Closing a TCP connection while bytes of the other end
+// are unread resets it, and what was written last is lost. So what the client
+// goes on sending is thrown away until it closes too, or lingerTimeout is over.
+func (o *outbox) linger(last []byte) {
+	o.drain(last)
+	if half, ok := o.raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = o.raw.SetReadDeadline(time.Now().Add(lingerTimeout))
+		_, _ = io.Copy(io.Discard, o.raw)
+	}
+	_ = o.raw.Close()
+}
+
+// drain takes last as the last bytes and waits until everything is written.
+func (o *outbox) drain(last []byte) {
 	o.mu.Lock()
 	if !o.closing {
 		if len(last) > 0 {
@@ -221,5 +244,4 @@ func (o *outbox) close(last []byte) {
 	}
 	o.mu.Unlock()
 	o.writers.Wait()
-	_ = o.raw.Close()
 }

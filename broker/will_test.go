@@ -54,6 +54,21 @@ func TestWillIsSentWhenTheConnectionIsLost(t *testing.T) {
 	sub.wantMessage("will")
 }
 
+// The shortest form of a DISCONNECT with a reason has no properties, not even their length.
+func TestDisconnectWithWillInTheShortestForm(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	other := s.connect(t, connectOptions{id: "other"})
+	other.subscribe(0, "will")
+	c := s.connect(t, connectOptions{id: "c", edit: withWill("will", "x", nil)})
+	c.write([]byte{packets.Disconnect << 4, 1, packets.CodeDisconnectWillMessage.Code})
+	other.wantMessage("will")
+	c = s.connect(t, connectOptions{id: "c", edit: withWill("will", "x", nil)})
+	c.write([]byte{packets.Disconnect << 4, 1, 0})
+	c.wantEnd(0)
+	other.wantQuiet()
+}
+
 func TestWillDelay(t *testing.T) {
 	t.Parallel()
 	s := start(t, broker.Options{})

@@ -11,6 +11,7 @@ const (
 	propCorrelationData = 9
 	propSubscriptionID  = 11
 	propReasonString    = 31
+	propTopicAlias      = 35
 	propUser            = 38
 )
 

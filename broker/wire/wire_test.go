@@ -126,6 +126,22 @@ func checkPublish(tb testing.TB, v wire.Version, m *wire.Message, p wire.Publish
 	}
 }
 
+func TestPublishWithAlias(t *testing.T) {
+	t.Parallel()
+	m := fullMessage()
+	for _, omit := range []bool{false, true} {
+		p := wire.Publish{QoS: 1, ID: 7, Now: now, Alias: 300, OmitTopic: omit}
+		pk := decode(t, wire.V5, wire.AppendPublish(nil, wire.V5, m, p))
+		want := m.Topic
+		if omit {
+			want = ""
+		}
+		if pk.TopicName != want || pk.Properties.TopicAlias != 300 || !bytes.Equal(pk.Payload, m.Payload) {
+			t.Errorf("AppendPublish(%+v) = topic %q, alias %d, payload %q", p, pk.TopicName, pk.Properties.TopicAlias, pk.Payload)
+		}
+	}
+}
+
 func TestRemainingExpiry(t *testing.T) {
 	t.Parallel()
 	m := wire.NewMessage(wire.Message{Topic: "t", Expires: now + 10_000})
