@@ -19,9 +19,9 @@
 //
 // # Locks
 //
-// Client.mu (one per client id) comes before those of the outbox, the topic
-// index, and the retained store, none of which calls out. Nothing is routed
-// while a Client.mu is held.
+// The mutex of a client comes first, then that of an ackQueue, then that of an
+// outbox; those of the Broker, the registry, the index and the retained store
+// are leaves. Nothing is routed while the mutex of a client is held.
 package broker
 
 import (
@@ -83,6 +83,7 @@ type Broker struct {
 	mu       sync.Mutex     // guards what follows
 	closing  bool
 	greeting map[*conn]struct{} // connections whose CONNECT is not yet accepted
+	expiry   *time.Timer        // of the next retained message
 }
 
 // New returns a broker. Its order of life: New, then [things.New] with the broker
@@ -148,6 +149,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	b.listener.Close()
 	b.mu.Lock()
 	b.closing = true
+	if b.expiry != nil {
+		b.expiry.Stop()
+	}
 	for c := range b.greeting {
 		c.cut(cause{reason: reasonShutdown})
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	pahopackets "github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
 
@@ -63,7 +64,7 @@ func TestPahoOverWebSocket(t *testing.T) {
 func talkPaho(t *testing.T, conn net.Conn) {
 	t.Helper()
 	got := make(chan *paho.Publish, 10)
-	c := paho.NewClient(paho.ClientConfig{Conn: conn, OnPublishReceived: []func(paho.PublishReceived) (bool, error){
+	c := paho.NewClient(paho.ClientConfig{Conn: pahopackets.NewThreadSafeConn(conn), OnPublishReceived: []func(paho.PublishReceived) (bool, error){
 		func(p paho.PublishReceived) (bool, error) { got <- p.Packet; return true, nil },
 	}})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -13,29 +13,36 @@ func TestDeltaOnSubscribe(t *testing.T) {
 	t.Parallel()
 	for _, filter := range []string{delta, update + "/#", update + "/+", lamp + "#", lamp + "+/delta", lamp + "+/+"} {
 		for qos := range byte(3) {
-			s := start(t, broker.Options{})
-			c := s.connect(t, connectOptions{id: "dev"})
-			c.subscribe(qos, filter)
-			c.wantQuiet()
-			s.do(t, `{"state":{"desired":{"on":true}}}`)
-			eventually(t, "messages", func() bool { return s.Stats().MessagesOut > 0 })
-			late := s.connect(t, connectOptions{id: "late"})
-			late.send(packets.Packet{
-				FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
-				Filters: packets.Subscriptions{{Filter: filter, Qos: qos}, {Filter: delta, Qos: qos}},
+			t.Run(fmt.Sprintf("%s/qos%d", filter, qos), func(t *testing.T) {
+				t.Parallel()
+				testDeltaOnSubscribe(t, filter, qos)
 			})
-			late.want(packets.Suback)
-			pk := late.wantMessage(delta)
-			if v := field[int](t, pk.Payload, "version"); v != 1 || pk.FixedHeader.Qos != min(qos, 1) || pk.FixedHeader.Retain {
-				t.Errorf("%s: delta of version %d with QoS %d", filter, v, pk.FixedHeader.Qos)
-			}
-			late.wantQuiet()
-			s.do(t, `{"state":{"reported":{"on":true}}}`)
-			insync := s.connect(t, connectOptions{id: "insync"})
-			insync.subscribe(qos, filter)
-			insync.wantQuiet()
 		}
 	}
+}
+
+func testDeltaOnSubscribe(t *testing.T, filter string, qos byte) {
+	t.Helper()
+	s := start(t, broker.Options{})
+	c := s.connect(t, connectOptions{id: "dev"})
+	c.subscribe(qos, filter)
+	c.wantQuiet()
+	s.do(t, `{"state":{"desired":{"on":true}}}`)
+	late := s.connect(t, connectOptions{id: "late"})
+	late.send(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
+		Filters: packets.Subscriptions{{Filter: filter, Qos: qos}, {Filter: delta, Qos: qos}},
+	})
+	late.want(packets.Suback)
+	pk := late.wantMessage(delta)
+	if v := field[int](t, pk.Payload, "version"); v != 1 || pk.FixedHeader.Qos != min(qos, 1) || pk.FixedHeader.Retain {
+		t.Errorf("delta of version %d with QoS %d", v, pk.FixedHeader.Qos)
+	}
+	late.wantQuiet()
+	s.do(t, `{"state":{"reported":{"on":true}}}`)
+	insync := s.connect(t, connectOptions{id: "insync"})
+	insync.subscribe(qos, filter)
+	insync.wantQuiet()
 }
 
 func TestNoDeltaOnSubscribeToTheDeltasOfMany(t *testing.T) {

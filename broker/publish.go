@@ -132,7 +132,8 @@ func (c *conn) publishOnce(m *wire.Message, id uint16, t shadow.Topic, isRequest
 	if !ok {
 		return false
 	}
-	switch c.firstTime(id, place, isRequest) {
+	state, sessionID := c.firstTime(id, place, isRequest)
+	switch state {
 	case stateGone:
 		return false
 	case stateWaiting:
@@ -144,14 +145,14 @@ func (c *conn) publishOnce(m *wire.Message, id uint16, t shadow.Topic, isRequest
 	cl := c.client
 	if !isRequest {
 		o := c.b.take(cl, m)
-		cl.finishOnce(id, o)
+		cl.finishOnce(sessionID, id, o)
 		c.answer(place, ackPubrec, o, true)
 		return true
 	}
 	c.b.request(t, m, c.author(), func(r *things.Result) {
 		c.b.respond(m, r)
 		o := outcomeOf(r)
-		for _, p := range cl.finishOnce(id, o) {
+		for _, p := range cl.finishOnce(sessionID, id, o) {
 			p.c.answer(p.place, ackPubrec, o, false)
 		}
 		c.answer(place, ackPubrec, o, false)
@@ -167,9 +168,11 @@ const (
 	stateRepeated        // a repetition of one that is done
 )
 
-func (c *conn) firstTime(id uint16, place uint64, isRequest bool) (state int) {
+// firstTime takes the packet identifier of a QoS 2 PUBLISH.
+func (c *conn) firstTime(id uint16, place uint64, isRequest bool) (state int, sessionID string) {
 	c.client.withSession(c, func() {
 		cl := c.client
+		sessionID = cl.sessionID
 		if !cl.sess.InboundQoS2(id) {
 			state = stateFirst
 			if isRequest {
@@ -184,14 +187,17 @@ func (c *conn) firstTime(id uint16, place uint64, isRequest bool) (state int) {
 			cl.waiting[id] = append(places, ackPlace{c, place})
 		}
 	})
-	return state
+	return state, sessionID
 }
 
 // finishOnce ends the processing of a QoS 2 publish and returns the places of
 // its repetitions. One that failed may be sent again as a new one.
-func (c *client) finishOnce(id uint16, o outcome) []ackPlace {
+func (c *client) finishOnce(sessionID string, id uint16, o outcome) []ackPlace {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.sessionID != sessionID {
+		return nil // the identifier means something else by now
+	}
 	if o.code >= wire.ReasonFailure {
 		c.sess.Release(id)
 	}
@@ -284,7 +290,7 @@ type Publication struct {
 // PublishMessage publishes p as a client would: to a request topic of a shadow it
 // is a request, whose outcome goes out on the topics of the shadow. The error
 // is ErrTopic for a topic that is not open to clients, and a *shadow.Error with
-// code 500 for a request that may not be stored.
+// code 500 for a request that is perhaps not stored.
 func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 	m := p.Properties.message(b.now())
 	m.Topic, m.Payload, m.QoS, m.Retain, m.Publisher = p.Topic, p.Payload, p.QoS, p.Retain, p.Author.ClientID
@@ -294,8 +300,11 @@ func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 	b.count.messagesIn.Add(1)
 	t, ok := requestTopic(p.Topic)
 	if !ok {
-		if o := b.take(nil, wire.NewMessage(m)); o.code >= wire.ReasonFailure {
+		switch o := b.take(nil, wire.NewMessage(m)); {
+		case o.code == packets.ErrTopicNameInvalid.Code:
 			return fmt.Errorf("%w: %s", ErrTopic, o.text)
+		case o.code >= wire.ReasonFailure:
+			return fmt.Errorf("broker: %s", o.text)
 		}
 		return nil
 	}

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker/topic"
@@ -24,7 +26,7 @@ func (b *Broker) Publish(m *things.Message) {
 // publishing client, for NoLocal, nil when it is none.
 func (b *Broker) route(m *wire.Message, from *client) outcome {
 	if m.Retain {
-		if err := b.retained.Set(m, b.now()); err != nil {
+		if err := b.retain(m); err != nil {
 			return outcome{code: packets.ErrQuotaExceeded.Code, text: err.Error()}
 		}
 	}
@@ -63,4 +65,47 @@ func (b *Broker) fanOut(m *wire.Message, entries []topic.Entry[*client], source 
 	for i := range entries {
 		entries[i].Subscriber.deliver(m, &entries[i], source, now)
 	}
+}
+
+// retain keeps m as the retained message of its topic, until it expires.
+func (b *Broker) retain(m *wire.Message) error {
+	if err := b.retained.Set(m, b.now()); err != nil {
+		return err //nolint:wrapcheck // the text is the reason string
+	}
+	if m.Expires != 0 {
+		b.awaitExpiry()
+	}
+	return nil
+}
+
+// expiryStep bounds how many retained messages are removed at a time.
+const expiryStep = 256
+
+// expireRetained removes the retained messages that have expired.
+func (b *Broker) expireRetained() {
+	if !b.begin() {
+		return
+	}
+	defer b.tasks.Done()
+	for b.retained.Expire(b.now(), expiryStep) == expiryStep {
+	}
+	b.awaitExpiry()
+}
+
+// awaitExpiry sets the timer for the next retained message that expires.
+func (b *Broker) awaitExpiry() {
+	at, ok := b.retained.NextExpiry()
+	if !ok {
+		return
+	}
+	wait := time.Duration(at-b.now()) * time.Millisecond
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing {
+		return
+	}
+	if b.expiry != nil {
+		b.expiry.Stop()
+	}
+	b.expiry = time.AfterFunc(wait, b.expireRetained)
 }

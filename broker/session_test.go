@@ -356,3 +356,19 @@ func TestMessageExpiry(t *testing.T) {
 		t.Errorf("expired messages = %d, want 1", n)
 	}
 }
+
+func TestRetainedMessageExpires(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	c := s.connect(t, connectOptions{id: "c"})
+	for i, seconds := range []uint32{1, 100} {
+		pk := message(fmt.Sprint("r/", seconds), "x", 1, uint16(i+1))
+		pk.FixedHeader.Retain, pk.Properties.MessageExpiryInterval = true, seconds
+		c.send(pk)
+		finish(c, 1, uint16(i+1))
+	}
+	eventually(t, "expiry", func() bool { return s.Stats().Retained == 1 })
+	if _, ok := s.RetainedMessage("r/100"); !ok {
+		t.Error("the other message is gone too")
+	}
+}

@@ -76,13 +76,13 @@ func (b *Broker) sendWill(w *will) {
 		m.Expires = b.now() + w.expiry.Milliseconds()
 	}
 	message := wire.NewMessage(m)
+	if !b.authorize(Access{Action: Publish, ClientID: w.clientID, Topic: m.Topic}) {
+		b.count.forbidden.Add(1)
+		return
+	}
 	t, ok := requestTopic(m.Topic)
 	if !ok {
 		b.take(nil, message)
-		return
-	}
-	if !b.authorize(Access{Action: Publish, ClientID: w.clientID, Topic: m.Topic}) {
-		b.count.forbidden.Add(1)
 		return
 	}
 	b.tasks.Add(1)
