@@ -3,10 +3,13 @@ package storetest
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -91,7 +94,8 @@ func (r *RedisServer) Cut() {
 }
 
 // Do sends one command line, such as "CONFIG SET maxmemory 1", and returns the
-// first line of the reply without its type; an error reply fails the test.
+// reply without its type: the first line, or the whole of a bulk reply. An error
+// reply fails the test.
 func (r *RedisServer) Do(line string) string {
 	r.tb.Helper()
 	reply, err := r.do(line)
@@ -113,13 +117,23 @@ func (r *RedisServer) do(line string) (string, error) {
 	if _, err := fmt.Fprintf(conn, "%s\r\n", line); err != nil {
 		return "", err
 	}
-	reply, err := bufio.NewReader(conn).ReadString('\n')
+	in := bufio.NewReader(conn)
+	reply, err := in.ReadString('\n')
 	if err != nil {
 		return "", err
 	}
 	reply = strings.TrimSpace(reply)
-	if message, isError := strings.CutPrefix(reply, "-"); isError {
-		return "", fmt.Errorf("%s", message)
+	switch reply[0] {
+	case '-':
+		return "", errors.New(reply[1:])
+	case '$':
+		n, err := strconv.Atoi(reply[1:])
+		if err != nil || n < 0 {
+			return "", err
+		}
+		bulk := make([]byte, n)
+		_, err = io.ReadFull(in, bulk)
+		return string(bulk), err
 	}
 	return reply[1:], nil
 }
