@@ -173,9 +173,9 @@ func TestCheck(t *testing.T) {
 func TestAllowAnonymous(t *testing.T) {
 	t.Parallel()
 	u := umbradtest.Start(t, "--store=memory:", "--mqtt=0.0.0.0:0", "--allow-anonymous")
-	if !strings.Contains(u.Log(), "level=WARN msg=\"anybody who reaches this server") {
-		t.Errorf("no warning in the log:\n%s", u.Log())
-	}
+	waitFor(t, "a warning in the log", func() bool {
+		return strings.Contains(u.Log(), "level=WARN msg=\"anybody who reaches this server")
+	})
 }
 
 func TestPortInUse(t *testing.T) {
@@ -269,9 +269,9 @@ func TestStoreWait(t *testing.T) {
 	waitFor(t, "umbrad to try again", func() bool { return strings.Contains(u.Log(), "store is not ready yet") })
 	redis.Start()
 	u.WaitReady()
-	if !strings.Contains(u.Log(), "durability") {
-		t.Errorf("the log does not tell of Redis' durability:\n%s", u.Log())
-	}
+	waitFor(t, "the log to tell of Redis' durability", func() bool {
+		return strings.Contains(u.Log(), "redis.appendfsync=everysec")
+	})
 	post(t, u.URL()+"/things/lamp/shadow", `{"state":{"reported":{"on":true}}}`)
 }
 
@@ -334,12 +334,15 @@ func TestNodes(t *testing.T) {
 	redis := storetest.Redis(t)
 	dir := t.TempDir()
 	start := func() *umbradtest.Umbrad { return umbradtest.Start(t, "--data="+dir, "--store="+redis.URL) }
-	name := func(u *umbradtest.Umbrad) string {
-		m := regexp.MustCompile(`node=(\S+)`).FindAllStringSubmatch(u.Log(), -1)
-		if len(m) == 0 {
-			t.Fatalf("the log does not name the node:\n%s", u.Log())
-		}
-		return m[len(m)-1][1]
+	name := func(u *umbradtest.Umbrad) (name string) {
+		waitFor(t, "the log to name the node", func() bool {
+			m := regexp.MustCompile(`node=(\S+)`).FindStringSubmatch(u.Log())
+			if m != nil {
+				name = m[1]
+			}
+			return m != nil
+		})
+		return name
 	}
 	a, b := start(), start()
 	first, second := name(a), name(b)

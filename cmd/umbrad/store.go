@@ -82,6 +82,7 @@ func openRedis(ctx context.Context, cfg *config.Config, options statestore.Optio
 		name = s.node.name
 	}
 	s.Store, err = redisstore.Open(ctx, cfg.Store, options, redisstore.Options{
+		Prefix:        cfg.Redis.Prefix,
 		Node:          name,
 		AllowEviction: cfg.Redis.AllowEviction,
 	})
@@ -95,6 +96,10 @@ func openRedis(ctx context.Context, cfg *config.Config, options statestore.Optio
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("asking Redis for its durability: %w", err), s.Close())
 	}
-	log.Info("durability of redis", "node", name, "report", report)
+	level := slog.LevelInfo
+	if !report.AppendOnly {
+		level = slog.LevelWarn
+	}
+	log.Log(ctx, level, "durability of redis", "node", name, "redis", report)
 	return s, nil
 }

@@ -60,6 +60,7 @@ type History struct {
 // Redis holds the settings of a Redis store that are not in its URL.
 type Redis struct {
 	Node          string
+	Prefix        string
 	AllowEviction bool
 }
 

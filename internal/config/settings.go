@@ -86,6 +86,10 @@ func (c *Config) storeSettings() []Setting {
 			Help: "name of this node among those that share a Redis; unique, and the same over restarts; empty means a name kept in the data directory",
 		},
 		{
+			Name: "redis-prefix", Group: group, Default: "umbra", value: text{&c.Redis.Prefix},
+			Help: "beginning of all keys in Redis, without braces",
+		},
+		{
 			Name: "redis-allow-eviction", Group: group, Default: "false", value: boolean{&c.Redis.AllowEviction},
 			Help: "start although Redis may evict keys (`maxmemory-policy` is not `noeviction`), which loses shadows",
 		},

@@ -97,7 +97,8 @@ func (u *Umbrad) PID() int { return u.proc.cmd.Process.Pid }
 // Stdout returns what the process has written to its standard output.
 func (u *Umbrad) Stdout() string { return u.proc.stdout.String() }
 
-// Log returns what the process has logged.
+// Log returns what the process has logged, as far as it has come here: the last lines before the ready line may
+// follow a little after Start.
 func (u *Umbrad) Log() string { return u.proc.stderr.String() }
 
 // Signal sends sig to the process.
