@@ -1,17 +1,19 @@
 // Package statestore is the contract of Umbra's storage. It is small because
-// it is about the needs of shadows, not a general key-value store: versioned
-// records that are replaced by compare-and-set, their history, and a mark that
-// says which versions still have to be announced.
+// it is about the needs of its two users, not a general key-value store. For
+// shadows there are versioned records that are replaced by compare-and-set,
+// their history, and a mark that says which versions still have to be
+// announced. For the MQTT server there are [Items], which it writes while it
+// runs and reads when it starts.
 //
 // Implementations are memstore, pebblestore and redisstore; package storetest
 // holds all of them to this contract.
 //
 // # Rules for every implementation
 //
-//   - Durability: when Commit returns, every write it reports as done survives
+//   - Durability: when Commit or Put returns, every write it reports as done survives
 //     whatever the store promises to survive (its package documentation says what).
 //   - Atomicity: a Write is done whole (record, history, outbox mark) or not at all.
-//     Different writes of one Commit are independent of each other.
+//     Different writes of one Commit are independent of each other. A Put is done whole.
 //   - Order: a Load that begins after a Commit returned sees it.
 //   - Aliasing: a store keeps no slice that it was given and returns none that it keeps.
 //   - Concurrency: all methods may be called at the same time.
@@ -108,8 +110,32 @@ type Info struct {
 	Modified int64 // ms since the epoch
 }
 
-// Store keeps shadows.
+// Item is one entry of the MQTT server's state: sessions, retained messages. Items with the same
+// Space and Partition belong together and are ordered by Key.
+type Item struct {
+	Space     byte
+	Partition string // without zero bytes
+	Key       []byte // nil, together with a nil Value, stands for all items of the partition
+	Value     []byte // opaque; nil deletes the item
+}
+
+// Items keeps items. Each node of a shared store has its own.
+type Items interface {
+	// Put does what items say, one after the other, all or nothing. The same Put may be repeated
+	// after a failure: it is done then, whether or not it was before, and what a failed one left on
+	// its way never takes effect after a later one. Put is not called concurrently with itself.
+	Put(ctx context.Context, items []Item) error
+
+	// Scan calls fn for the items of a space, one partition after the other and in byte order of
+	// keys within each, until fn fails. fn must not change what it is given, which is valid only
+	// until it returns, nor call methods of the store.
+	Scan(ctx context.Context, space byte, fn func(Item) error) error
+}
+
+// Store keeps shadows, and items for the MQTT server.
 type Store interface {
+	Items
+
 	// Load returns the records of keys, in their order; Version 0 where there is none.
 	Load(ctx context.Context, keys []Key) ([]Record, error)
 

@@ -58,6 +58,8 @@ func (m *Metrics) Store(next statestore.Store, backend string) statestore.Store 
 		things:      op("things"),
 		shadows:     op("shadows"),
 		history:     op("history"),
+		put:         op("put"),
+		scan:        op("scan"),
 		sweep:       op("sweep"),
 		ping:        op("ping"),
 		conflicts:   m.store.conflicts,
@@ -69,7 +71,7 @@ func (m *Metrics) Store(next statestore.Store, backend string) statestore.Store 
 type store struct {
 	statestore.Store
 
-	load, commit, announced, unannounced, things, shadows, history, sweep, ping operation
+	load, commit, announced, unannounced, things, shadows, history, put, scan, sweep, ping operation
 
 	conflicts prometheus.Counter
 	batch     prometheus.Observer
@@ -132,6 +134,16 @@ func (s *store) Shadows(ctx context.Context, thing, after string, first bool, li
 func (s *store) History(ctx context.Context, key statestore.Key, after uint64, limit int) (_ []statestore.Entry, err error) {
 	defer s.history.end(time.Now(), &err)
 	return s.Store.History(ctx, key, after, limit)
+}
+
+func (s *store) Put(ctx context.Context, items []statestore.Item) (err error) {
+	defer s.put.end(time.Now(), &err)
+	return s.Store.Put(ctx, items)
+}
+
+func (s *store) Scan(ctx context.Context, space byte, fn func(statestore.Item) error) (err error) {
+	defer s.scan.end(time.Now(), &err)
+	return s.Store.Scan(ctx, space, fn)
 }
 
 func (s *store) Sweep(ctx context.Context) (err error) {

@@ -23,6 +23,7 @@ type Store struct {
 	things map[string]*thing
 	live   names // things with a shadow that is not deleted
 	marks  map[statestore.Key]mark
+	items  map[byte]map[string]map[string][]byte // space, partition, key: value
 	closed bool
 }
 
@@ -51,6 +52,7 @@ func New(o statestore.Options) *Store {
 		options: o.WithDefaults(),
 		things:  make(map[string]*thing),
 		marks:   make(map[statestore.Key]mark),
+		items:   make(map[byte]map[string]map[string][]byte),
 	}
 }
 
@@ -272,7 +274,7 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed, s.things, s.marks, s.live = true, nil, nil, names{}
+	s.closed, s.things, s.marks, s.items, s.live = true, nil, nil, nil, names{}
 	return nil
 }
 

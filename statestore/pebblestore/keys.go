@@ -14,6 +14,7 @@ import (
 //
 //	0x00 "format"                       the format marker
 //	'h' thing 0x00 shadow 0x00 slot     history entry: version, time, body
+//	'i' space partition 0x00 key        item: value
 //	'o' number                          outbox entry: marks
 //	'r' thing 0x00 shadow               record: flags, version, modified, expires, body
 //	'x' expires thing 0x00 shadow       tombstone that expires: nothing
@@ -23,6 +24,7 @@ import (
 // entry takes the place of the one that it pushes out.
 const (
 	kindHistory = 'h'
+	kindItem    = 'i'
 	kindOutbox  = 'o'
 	kindRecord  = 'r'
 	kindExpiry  = 'x'

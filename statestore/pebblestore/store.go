@@ -131,18 +131,7 @@ func (s *Store) Commit(ctx context.Context, writes []statestore.Write) []error {
 	b := s.db.NewBatch()
 	errs := s.prepare(b, writes)
 	s.outbox.commit(b, writes, errs)
-	if b.Empty() {
-		s.release()
-		b.Close()
-		return errs
-	}
-	err := s.db.ApplyNoSyncWait(b, pebble.Sync)
-	if err == nil {
-		err = s.sync(ctx, b)
-	} else {
-		s.release()
-		err = s.health.fail(err)
-	}
+	err := s.write(ctx, b)
 	if err == nil {
 		return errs
 	}
@@ -155,6 +144,19 @@ func (s *Store) Commit(ctx context.Context, writes []statestore.Write) []error {
 		}
 	}
 	return errs
+}
+
+// write applies b, gives the turn to the next and waits for b to be on disk, or for ctx.
+func (s *Store) write(ctx context.Context, b *pebble.Batch) error {
+	if b.Empty() {
+		s.release()
+		return b.Close()
+	}
+	if err := s.db.ApplyNoSyncWait(b, pebble.Sync); err != nil {
+		s.release()
+		return s.health.fail(err)
+	}
+	return s.sync(ctx, b)
 }
 
 // sync gives the turn to the next and waits for b to be on disk, or for ctx.

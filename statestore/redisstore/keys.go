@@ -26,6 +26,12 @@ const buckets = 64
 //	P:{B}:shadows:THING     names of shadows that are not deleted, a sorted set
 //	P:{B}:things            names of things that have any, a sorted set
 //	P:{B}:outbox:NODE       marks of a node, a hash of "THING SHADOW" to first and last version
+//
+// The items of a node share a hash tag of their own, I = "mqtt-NODE", since a Put is done whole.
+//
+//	P:{I}:put               number of the last Put, a string
+//	P:{I}:SPACE             names of partitions, a set
+//	P:{I}:SPACE:PARTITION   items, a hash
 type keys struct {
 	tags   [buckets]string // "P:{B}:"
 	prefix string
@@ -54,6 +60,13 @@ func (k *keys) shadows(thing string) string { return k.tags[bucketOf(thing)] + "
 func (k *keys) things(bucket int) string    { return k.tags[bucket] + "things" }
 func (k *keys) outbox(bucket int) string    { return k.tags[bucket] + "outbox:" + k.node }
 func (k *keys) tag(s statestore.Key) string { return k.tags[bucketOf(s.Thing)] }
+func (k *keys) items() string               { return k.prefix + ":{mqtt-" + k.node + "}:" }
+func (k *keys) puts() string                { return k.items() + "put" }
+func (k *keys) partitions(space byte) string {
+	return k.items() + strconv.Itoa(int(space))
+}
+
+func (k *keys) partition(space byte, name string) string { return k.partitions(space) + ":" + name }
 
 // field returns "thing shadow", or "thing" for the classic shadow.
 func field(k statestore.Key) string {

@@ -78,7 +78,7 @@ func (s *Store) check(ctx context.Context, allowEviction bool) error {
 	if found != format {
 		return fmt.Errorf("data format %q is unknown to this program, which knows format %s: use a later version of it", found, format)
 	}
-	return nil
+	return s.loadPuts(ctx)
 }
 
 // newClient returns the client for a URL. It does not connect.

@@ -19,3 +19,6 @@ var writeSource string
 
 //go:embed announced.lua
 var announcedSource string
+
+//go:embed put.lua
+var putSource string

@@ -30,6 +30,8 @@ type Store struct {
 	client    redis.UniversalClient
 	write     script
 	announced script
+	put       script
+	puts      atomic.Uint64 // number of the last Put
 	writeID   atomic.Uint64 // id of the last write; begins at random, so that nodes differ
 	outbox    outbox
 
@@ -49,6 +51,7 @@ func newStore(client redis.UniversalClient, o statestore.Options, k *keys) *Stor
 		client:    client,
 		write:     newScript(writeSource),
 		announced: newScript(announcedSource),
+		put:       newScript(putSource),
 		stop:      make(chan struct{}),
 	}
 	s.writeID.Store(rand.Uint64())

@@ -496,6 +496,8 @@ func (s *suite) calls(ctx context.Context) map[string]error {
 	_, calls["Things"] = s.Things(ctx, "", "", 10)
 	_, calls["Shadows"] = s.Shadows(ctx, "lamp", "", true, 10)
 	_, calls["History"] = s.History(ctx, lamp, 0, 10)
+	calls["Put"] = s.Put(ctx, []statestore.Item{{Partition: "p", Key: []byte("k"), Value: []byte("late")}})
+	calls["Scan"] = s.Scan(ctx, 0, func(statestore.Item) error { return nil })
 	calls["Sweep"] = s.Sweep(ctx)
 	calls["Ping"] = s.Ping(ctx)
 	return calls
@@ -511,6 +513,7 @@ func testContext(s *suite) {
 		}
 	}
 	s.wantThings("", "", 10, "lamp")
+	s.wantItems(0)
 }
 
 func testClose(s *suite) {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -71,7 +72,7 @@ func (f *Faulty) SetDelay(d time.Duration) {
 	f.delay = d
 }
 
-// Hold lets commits wait, before anything of them is done, until release is
+// Hold lets commits, of items too, wait, before anything of them is done, until release is
 // called or their context ends. release may be called more than once.
 func (f *Faulty) Hold() (release func()) {
 	f.mu.Lock()
@@ -109,6 +110,26 @@ func (f *Faulty) Commit(ctx context.Context, writes []statestore.Write) []error 
 		return slices.Repeat([]error{after}, len(writes))
 	}
 	return errs
+}
+
+// Put implements statestore.Items. It fails and waits as commits do.
+func (f *Faulty) Put(ctx context.Context, items []statestore.Item) error {
+	if err := f.wait(ctx); err != nil {
+		return err
+	}
+	before, after := f.faults()
+	if before != nil {
+		return before
+	}
+	return errors.Join(f.Store.Put(ctx, items), after)
+}
+
+// Scan implements statestore.Items.
+func (f *Faulty) Scan(ctx context.Context, space byte, fn func(statestore.Item) error) error {
+	if err := f.isDown(); err != nil {
+		return err
+	}
+	return f.Store.Scan(ctx, space, fn)
 }
 
 // wait delays a commit and holds it at the gate.

@@ -47,6 +47,12 @@ func Run(t *testing.T, open Open) {
 		{"mark keeps the lower version", statestore.Options{}, testMarkLower},
 		{"unannounced stops at an error", statestore.Options{}, testMarkError},
 		{"concurrent writers lose nothing", statestore.Options{}, testConcurrent},
+		{"items in order", statestore.Options{}, testItems},
+		{"items are deleted", statestore.Options{}, testItemsDeleted},
+		{"put is repeated", statestore.Options{}, testItemsRepeated},
+		{"items are told apart", statestore.Options{}, testItemNames},
+		{"many items", statestore.Options{}, testManyItems},
+		{"scan stops at an error", statestore.Options{}, testScanError},
 		{"ended context", statestore.Options{}, testContext},
 		{"closed", statestore.Options{}, testClose},
 	} {
