@@ -29,6 +29,8 @@ type conn struct {
 	clientID      string
 	assignedID    bool
 	version       wire.Version
+	known         bool         // there is such a protocol
+	flaw          packets.Code // what is wrong with the packet
 	cleanStart    bool
 	expiry        uint32        // seconds that the session gets
 	askedExpiry   uint32        // seconds that the client asked for
@@ -48,6 +50,7 @@ type conn struct {
 	acks    ackQueue
 	aliases map[uint16]string // topic aliases of the client; of the reading goroutine
 	last    byte              // that was read; of the reading goroutine
+	mute    bool              // a malformed CONNECT of MQTT 3.1.1 gets no CONNACK [MQTT-3.1.4-1 of 3.1.1]
 	frontID string            // what the front end takes for the client id: unique, so that it sees no takeover
 
 	armed     time.Time // read deadline that is set, after the CONNECT packet
@@ -182,7 +185,9 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write takes the packets that the front end writes: CONNACK.
 func (c *conn) Write(p []byte) (int, error) {
-	c.out.add(p, true)
+	if !c.mute {
+		c.out.add(p, true)
+	}
 	return len(p), nil
 }
 

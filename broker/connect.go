@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"math"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -19,6 +21,7 @@ import (
 func (c *conn) connect(pk *packets.Packet) {
 	c.connected = true
 	c.version = wire.Version(pk.ProtocolVersion)
+	c.known = isKnown(string(pk.Connect.ProtocolName), c.version)
 	c.clientID = strings.Clone(pk.Connect.ClientIdentifier)
 	c.cleanStart = pk.Connect.Clean
 	c.askedAlive = time.Duration(pk.Connect.Keepalive) * time.Second
@@ -39,20 +42,44 @@ func (c *conn) connect(pk *packets.Packet) {
 	if pk.Connect.WillFlag {
 		c.will = newWill(pk)
 	}
+	c.flaw = flawOf(pk)
 	c.frontID = strconv.FormatUint(c.b.connections.Add(1), 10)
 
-	surplus := !pk.Connect.WillFlag && (pk.Connect.WillRetain || pk.Connect.WillQos != 0)
-	pk.Connect.ClientIdentifier = c.frontID
-	pk.Connect.Clean = true
-	pk.Connect.Keepalive = math.MaxUint8
-	pk.Connect.WillFlag = false
-	pk.Connect.WillRetain = surplus // which the front end refuses [MQTT-3.1.2-11], [MQTT-3.1.2-13]
-	pk.Connect.WillTopic, pk.Connect.WillPayload, pk.Connect.WillProperties = "", nil, packets.Properties{}
+	pk.Connect = packets.ConnectParams{
+		ProtocolName: pk.Connect.ProtocolName, ClientIdentifier: c.frontID, Clean: true, Keepalive: math.MaxUint8,
+	}
 	pk.Properties = packets.Properties{MaximumPacketSize: c.packetMax}
+}
+
+// isKnown reports whether there is such a protocol.
+func isKnown(name string, v wire.Version) bool {
+	return name == "MQTT" && (v == wire.V311 || v == wire.V5) || name == "MQIsdp" && v == 3
+}
+
+// flawOf finds what is wrong with a CONNECT packet: the front end looks only at
+// protocol name, version and reserved flag.
+func flawOf(pk *packets.Packet) packets.Code {
+	p := &pk.Connect
+	switch {
+	case !p.WillFlag && (p.WillRetain || p.WillQos != 0): // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
+		return packets.ErrProtocolViolationWillFlagSurplusRetain
+	case p.WillFlag && p.WillQos > 2: // [MQTT-3.1.2-12]
+		return packets.ErrProtocolViolationQosOutOfRange
+	case !utf8.Valid(p.Username) || bytes.IndexByte(p.Username, 0) >= 0: // [MQTT-3.1.3-12], [MQTT-1.5.4-2]
+		return packets.ErrMalformedPacket
+	case p.PasswordFlag && !p.UsernameFlag && pk.ProtocolVersion < byte(wire.V5): // [MQTT-3.1.2-22] of 3.1.1
+		return packets.ErrProtocolViolation
+	case pk.Properties.RequestProblemInfo > 1, pk.Properties.RequestResponseInfo > 1: // MQTT 5, 3.1.2.11.6 and 7
+		return packets.ErrProtocolViolation
+	}
+	return packets.CodeSuccess
 }
 
 // accept decides about the connection and gives it the session.
 func (c *conn) accept() packets.Code {
+	if c.flaw != packets.CodeSuccess {
+		return c.flaw
+	}
 	if code := c.identify(); code != packets.CodeSuccess {
 		return code
 	}
@@ -136,9 +163,13 @@ func newSessionID() string {
 // completeConnack fills in what the front end does not know.
 func (c *conn) completeConnack(pk *packets.Packet) {
 	if c.version != wire.V5 { // also for a version that there is not
+		c.mute = c.known && (pk.ReasonCode == packets.ErrMalformedPacket.Code || pk.ReasonCode == packets.ErrProtocolViolation.Code)
 		pk.ReasonCode = returnCode(pk.ReasonCode)
 		pk.SessionPresent = c.present && pk.ReasonCode == 0 && c.version > 3 // 3.1 has no such flag
 		return
+	}
+	if !c.known {
+		pk.ReasonCode = packets.ErrUnsupportedProtocolVersion.Code // [MQTT-3.1.2-1]
 	}
 	if pk.ReasonCode != 0 {
 		pk.Properties.ReasonString = c.reasonString(pk.Properties.ReasonString)

@@ -2,8 +2,11 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"time"
+
+	"github.com/umbra-iot/umbra/broker/topic"
 )
 
 // Limits bound what clients may use. A zero field means its default.
@@ -21,6 +24,7 @@ type Limits struct {
 	RetainedBytes     int64         // the same, in bytes; default 256 MiB
 	OutgoingBytes     int           // written to one connection and not yet taken by the network; default 1 MiB
 	ConnectTimeout    time.Duration // from the accept to the end of the CONNECT packet; default 10 s
+	RefuseFilters     []string      // filters that nobody may subscribe to, literally, also as shared ones; default: none
 	WriteTimeout      time.Duration // after which a client that takes no bytes at all is cut off; default 20 s
 }
 
@@ -43,6 +47,11 @@ func (l Limits) withDefaults() (Limits, error) {
 	setDefault(&l.WriteTimeout, 20*time.Second)
 	if l.KeepAlive < 0 || l.KeepAlive > math.MaxUint16*time.Second {
 		return l, errors.New("broker: keep-alive limit is not within 0 and 65535 s")
+	}
+	for _, f := range l.RefuseFilters {
+		if err := topic.ValidFilter(f); err != nil {
+			return l, fmt.Errorf("broker: refused filter %q: %w", f, err)
+		}
 	}
 	if l.PayloadBytes < 0 || l.PayloadBytes > 256<<20-headerAllowance {
 		return l, errors.New("broker: payload limit is not within 0 and 256 MiB")

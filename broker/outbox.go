@@ -228,20 +228,25 @@ func (o *outbox) linger(last []byte) {
 func (o *outbox) drain(last []byte) {
 	o.mu.Lock()
 	if !o.closing {
-		if len(last) > 0 {
-			if o.buf == nil {
-				o.buf = o.pool.get()
-			}
-			o.buf.b = append(o.buf.b, last...)
-		}
-		o.closing = true
-		_ = o.raw.SetWriteDeadline(time.Now().Add(drainTimeout))
-		o.space.Broadcast()
-		if !o.writing {
-			o.writing = true
-			o.writers.Go(o.write)
-		}
+		o.beginClose(last)
 	}
 	o.mu.Unlock()
 	o.writers.Wait()
+}
+
+// beginClose is the part of close that is done once. mu is held.
+func (o *outbox) beginClose(last []byte) {
+	if len(last) > 0 {
+		if o.buf == nil {
+			o.buf = o.pool.get()
+		}
+		o.buf.b = append(o.buf.b, last...)
+	}
+	o.closing = true
+	_ = o.raw.SetWriteDeadline(time.Now().Add(drainTimeout))
+	o.space.Broadcast()
+	if !o.writing {
+		o.writing = true
+		o.writers.Go(o.write)
+	}
 }

@@ -158,8 +158,14 @@ func TestFilterOfManyLevels(t *testing.T) {
 		filter string
 		code   byte
 	}{
-		{strings.Repeat("a/", 32000) + "a", 0x97}, {"a/#/b", 0x8F}, {"a+", 0x8F}, {"", 0x8F}, {"$share/g", 0x8F}, {"$share/+/a", 0x8F},
-		{lamp + "foo", 0x8F}, {"$aws/things/a b/shadow/update", 0x8F},
+		{strings.Repeat("a/", 32000) + "a", 0x97},
+		{"a/#/b", 0x8F},
+		{"a+", 0x8F},
+		{"", 0x8F},
+		{"$share/g", 0x8F},
+		{"$share/+/a", 0x8F},
+		{lamp + "foo", 0x8F},
+		{"$aws/things/a b/shadow/update", 0x8F},
 	} {
 		c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: tt.filter}}})
 		if ack := c.want(packets.Suback); ack.ReasonCodes[0] != tt.code {

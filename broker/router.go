@@ -87,7 +87,8 @@ func (b *Broker) expireRetained() {
 		return
 	}
 	defer b.tasks.Done()
-	for b.retained.Expire(b.now(), expiryStep) == expiryStep {
+	for more := true; more; {
+		more = b.retained.Expire(b.now(), expiryStep) == expiryStep
 	}
 	b.awaitExpiry()
 }

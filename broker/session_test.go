@@ -163,13 +163,6 @@ func TestManyTakeoversAtOnceLoseNothing(t *testing.T) {
 	s.connect(t, o).subscribe(1, "a")
 	const messages = 500
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		pub := s.connect(t, connectOptions{id: "pub"})
-		for i := range messages {
-			pub.send(message("a", fmt.Sprint(i), 1, 1))
-			finish(pub, 1, 1)
-		}
-	})
 	for range 40 {
 		wg.Go(func() {
 			conn, err := net.Dial("tcp", s.addr)
@@ -189,6 +182,11 @@ func TestManyTakeoversAtOnceLoseNothing(t *testing.T) {
 			_ = conn.SetReadDeadline(time.Now().Add(patience))
 			_, _ = conn.Read(make([]byte, 100))
 		})
+	}
+	pub := s.connect(t, connectOptions{id: "pub"})
+	for i := range messages {
+		pub.send(message("a", fmt.Sprint(i), 1, 1))
+		finish(pub, 1, 1)
 	}
 	wg.Wait()
 	last := s.connect(t, o)

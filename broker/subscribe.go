@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -80,6 +81,9 @@ func (c *conn) grant(filter string, o topic.Options) (existed bool, code byte) {
 	_, plain, _, err := topic.ParseShare(filter)
 	if err != nil || closedFilter(plain) {
 		return false, packets.ErrTopicFilterInvalid.Code
+	}
+	if slices.Contains(c.b.limits.RefuseFilters, plain) {
+		return false, packets.ErrUnspecifiedError.Code
 	}
 	if !c.b.authorize(Access{Action: Subscribe, ClientID: c.clientID, Topic: plain}) {
 		return false, packets.ErrNotAuthorized.Code

@@ -47,9 +47,6 @@ func (c *conn) checkWill() packets.Code {
 	w := c.will
 	w.clientID = c.clientID
 	w.message.Publisher = c.clientID
-	if w.message.QoS > 2 { // [MQTT-3.1.2-12]
-		return packets.ErrProtocolViolationQosOutOfRange
-	}
 	if err := w.message.Validate(); err != nil {
 		return packets.ErrTopicNameInvalid
 	}

@@ -41,7 +41,7 @@ func TestWillIsSentWhenTheConnectionIsLost(t *testing.T) {
 		c.leave()
 		sub.wantQuiet()
 
-		c = s.connect(t, connectOptions{id: "c", version: version, edit: withWill("will", "taken over", nil)})
+		s.connect(t, connectOptions{id: "c", version: version, edit: withWill("will", "taken over", nil)})
 		s.connect(t, connectOptions{id: "c", version: version})
 		sub.wantMessage("will")
 	}
