@@ -23,7 +23,7 @@ func TestRedisGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			redis := storetest.Redis(t)
-			g := &gone{u: umbradtest.Start(t, "--store="+redis.URL)}
+			g := &gone{u: umbradtest.Start(t, "--store="+redis.URL, "--commit-timeout=1s")}
 			g.before(t)
 			way.away(redis)
 			g.during(t)
