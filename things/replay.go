@@ -140,8 +140,7 @@ func (w *worker) settleDoubt(l *lane) bool {
 	if l.doubt == 0 {
 		return true
 	}
-	ctx, cancel := w.s.commitContext()
-	defer cancel()
+	ctx := w.s.storeContext()
 	last, err := w.s.replay(ctx, l.id, l.doubt)
 	if err != nil {
 		w.s.log.Error("cannot settle an unknown commit", "err", err, "thing", l.id.Thing, "shadow", l.id.Name)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/umbra-iot/umbra/shadow"
@@ -29,7 +30,7 @@ type Options struct {
 	Log           *slog.Logger     // default: discards
 	Now           func() time.Time // default time.Now
 	CacheBytes    int64            // memory for cached documents; default 64 MiB
-	CommitTimeout time.Duration    // of one commit or load; default 5 s
+	CommitTimeout time.Duration    // of one commit or load, which may take up to twice as long; default 5 s
 	TombstoneAge  time.Duration    // how long a deleted shadow keeps its version; default 48 h
 	Workers       int              // batches under way at once; default 2 for each CPU
 }
@@ -67,6 +68,7 @@ type Service struct {
 	maxWorkers    int
 	quota         *quota
 	stats         counters
+	budget        atomic.Pointer[budget]
 
 	mu      sync.Mutex // guards what follows, and queued, busy, waiting of every lane
 	lanes   map[shadow.ID]*lane
@@ -123,9 +125,24 @@ func (s *Service) Sweep(ctx context.Context) error { return s.store.Sweep(ctx) }
 // now is the time in ms since the epoch.
 func (s *Service) now() int64 { return s.clock().UnixMilli() }
 
-// commitContext bounds one call of the store.
-func (s *Service) commitContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), s.commitTimeout)
+// budget is a context for calls of the store, and when to make another one.
+type budget struct {
+	ctx   context.Context
+	renew time.Time
+}
+
+// storeContext bounds a call of the store: it has the commit timeout at least,
+// and less than twice of it. Many calls share one context, because making one
+// costs as much as a commit to memory.
+func (s *Service) storeContext() context.Context {
+	now := time.Now()
+	if b := s.budget.Load(); b != nil && now.Before(b.renew) {
+		return b.ctx
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*s.commitTimeout)
+	context.AfterFunc(ctx, cancel) // it ends by its time, whoever still uses it
+	s.budget.Store(&budget{ctx: ctx, renew: now.Add(s.commitTimeout)})
+	return ctx
 }
 
 // asRefusal turns an error of package shadow into a refusal.

@@ -120,8 +120,7 @@ func (w *worker) load(jobs []*job) []*job {
 	if len(missing) == 0 {
 		return jobs
 	}
-	ctx, cancel := w.s.commitContext()
-	defer cancel()
+	ctx := w.s.storeContext()
 	now := w.s.now()
 	records, err := w.s.store.Load(ctx, w.keys)
 	if err != nil {
@@ -234,8 +233,7 @@ func (w *worker) write(j *job) statestore.Write {
 }
 
 func (w *worker) commit() []error {
-	ctx, cancel := w.s.commitContext()
-	defer cancel()
+	ctx := w.s.storeContext()
 	w.s.stats.commits.Add(1)
 	return w.s.store.Commit(ctx, w.writes)
 }
@@ -272,8 +270,7 @@ func (w *worker) announced() {
 	if len(w.marks) == 0 {
 		return
 	}
-	ctx, cancel := w.s.commitContext()
-	defer cancel()
+	ctx := w.s.storeContext()
 	if err := w.s.store.Announced(ctx, w.marks); err != nil {
 		w.s.log.Warn("cannot clear the outbox: messages may be announced again after a restart", "err", err)
 	}
