@@ -2,11 +2,8 @@ package broker
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"time"
-
-	"github.com/umbra-iot/umbra/broker/topic"
 )
 
 // Limits bound what clients may use. A zero field means its default.
@@ -47,11 +44,6 @@ func (l Limits) withDefaults() (Limits, error) {
 	setDefault(&l.WriteTimeout, 20*time.Second)
 	if l.KeepAlive < 0 || l.KeepAlive > math.MaxUint16*time.Second {
 		return l, errors.New("broker: keep-alive limit is not within 0 and 65535 s")
-	}
-	for _, f := range l.RefuseFilters {
-		if err := topic.ValidFilter(f); err != nil {
-			return l, fmt.Errorf("broker: refused filter %q: %w", f, err)
-		}
 	}
 	if l.PayloadBytes < 0 || l.PayloadBytes > 256<<20-headerAllowance {
 		return l, errors.New("broker: payload limit is not within 0 and 256 MiB")

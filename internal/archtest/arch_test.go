@@ -70,7 +70,7 @@ var allowed = map[string][]string{
 	"internal/version": {},
 	"internal/rest":    {"shadow", "schemas", "things", "broker", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/version", prometheus},
-	"internal/config":  {"shadow", "things", "broker", yaml},
+	"internal/config":  {"shadow", "things", "broker", "broker/topic", yaml},
 	"internal/client":  {"shadow"},
 
 	// The programs.

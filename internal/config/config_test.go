@@ -141,6 +141,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"--commit-timeout", "0s"}, []string{"not from 1ns to"}},
 		{[]string{"--request-bytes", "1MiB"}, []string{"above payload-bytes"}},
 		{[]string{"--allow-anonymous=maybe"}, []string{"neither true nor false"}},
+		{[]string{"--refuse-filters", "a/#,b/#/c"}, []string{"--refuse-filters", `"b/#/c" is not a topic filter`}},
 		{[]string{"--log-level", "loud", "--limits", "none"}, []string{"--log-level", "--limits"}},
 	} {
 		_, err := load(nil, tt.args...)

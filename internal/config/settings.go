@@ -174,6 +174,10 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "levels of a topic filter",
 		},
 		{
+			Name: "refuse-filters", Group: group, value: filters{&c.Broker.RefuseFilters},
+			Help: "topic filters with commas between them that nobody may subscribe to, such as `#,+/#`; each stands only for itself",
+		},
+		{
 			Name: "client-id-bytes", Group: group, Default: "128", value: size[int]{&c.Broker.ClientIDBytes, 1, 65535},
 			Help: "a client id",
 		},

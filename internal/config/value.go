@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/umbra-iot/umbra/broker/topic"
 )
 
 // value is a field of Config that is set from text. The types below are its kinds.
@@ -19,6 +21,25 @@ type text struct{ p *string }
 
 func (v text) Set(s string) error {
 	*v.p = s
+	return nil
+}
+
+// filters is a list of topic filters with commas between them, none of which has a comma.
+type filters struct{ p *[]string }
+
+func (v filters) String() string { return strings.Join(*v.p, ",") }
+
+func (v filters) Set(s string) error {
+	*v.p = nil
+	if s == "" {
+		return nil
+	}
+	for f := range strings.SplitSeq(s, ",") {
+		if err := topic.ValidFilter(f); err != nil {
+			return fmt.Errorf("%q is not a topic filter: %w", f, err)
+		}
+		*v.p = append(*v.p, f)
+	}
 	return nil
 }
 
