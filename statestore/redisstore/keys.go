@@ -59,7 +59,6 @@ func (k *keys) log(s statestore.Key) string { return k.tags[bucketOf(s.Thing)] +
 func (k *keys) shadows(thing string) string { return k.tags[bucketOf(thing)] + "shadows:" + thing }
 func (k *keys) things(bucket int) string    { return k.tags[bucket] + "things" }
 func (k *keys) outbox(bucket int) string    { return k.tags[bucket] + "outbox:" + k.node }
-func (k *keys) tag(s statestore.Key) string { return k.tags[bucketOf(s.Thing)] }
 func (k *keys) items() string               { return k.prefix + ":{mqtt-" + k.node + "}:" }
 func (k *keys) puts() string                { return k.items() + "put" }
 func (k *keys) partitions(space byte) string {

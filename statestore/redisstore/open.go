@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/umbra-iot/umbra/statestore"
@@ -39,7 +40,11 @@ type Options struct {
 // ParseClusterURL, such as read_timeout and pool_size. Open fails when Redis
 // does not answer in about 2 seconds, may evict keys, or has data of another
 // format. Errors contain no password.
+//
+// Open turns off the log of the go-redis package for the whole program: it has
+// no format of its own to fit ours, and repeats what is returned as errors.
 func Open(ctx context.Context, rawURL string, o statestore.Options, ro Options) (*Store, error) {
+	logging.Disable()
 	client, err := newClient(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: %w", err)

@@ -98,7 +98,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("Loss() = %q, want %q", got.Loss(), want)
 	}
 	r.Do("CONFIG SET appendfsync everysec")
-	if got, err = s.Report(t.Context()); err != nil || !strings.Contains(got.Loss(), "second") {
+	if got, err = s.Report(t.Context()); err != nil || !strings.Contains(got.Loss(), "seconds") {
 		t.Errorf("Report() after everysec = %+v, %v", got, err)
 	}
 }

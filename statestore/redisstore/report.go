@@ -32,7 +32,7 @@ func (d Durability) Loss() string {
 	case d.AppendFsync == "always":
 		return "nothing but a lost disk or a failover"
 	case d.AppendFsync == "everysec":
-		return "a power failure loses about the last second"
+		return "a crash loses up to the last two seconds"
 	}
 	return "a power failure loses what the system had not yet written"
 }

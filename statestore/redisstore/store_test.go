@@ -28,5 +28,5 @@ func TestStore(t *testing.T) {
 }
 
 func BenchmarkStore(b *testing.B) {
-	storetest.Bench(b, opener(storetest.Redis(b).URL))
+	storetest.Bench(b, opener(storetest.Redis(b, "--appendfsync", "everysec").URL))
 }

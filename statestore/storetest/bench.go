@@ -27,7 +27,7 @@ func Bench(b *testing.B, open Open) {
 		b.Run(fmt.Sprintf("commit/writers=%d", writers), func(b *testing.B) {
 			s := open(b, statestore.Options{})
 			defer s.Close()
-			benchCommit(b, s, writers, func(w statestore.Write) []error {
+			benchCommit(b, writers, func(w statestore.Write) []error {
 				return s.Commit(b.Context(), []statestore.Write{w})
 			})
 		})
@@ -36,7 +36,7 @@ func Bench(b *testing.B, open Open) {
 			defer s.Close()
 			g := newGroup(b.Context(), s, writers)
 			defer g.close()
-			benchCommit(b, s, writers, g.commit)
+			benchCommit(b, writers, g.commit)
 		})
 	}
 	b.Run("load", func(b *testing.B) {
@@ -47,7 +47,7 @@ func Bench(b *testing.B, open Open) {
 }
 
 // benchCommit spreads b.N commits over writers, each with shadows of its own.
-func benchCommit(b *testing.B, s statestore.Store, writers int, commit func(statestore.Write) []error) {
+func benchCommit(b *testing.B, writers int, commit func(statestore.Write) []error) {
 	body, entry := make([]byte, benchBody), make([]byte, benchEntry)
 	var next atomic.Int64
 	b.ReportAllocs()
