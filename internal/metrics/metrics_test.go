@@ -57,6 +57,8 @@ func (f failing) Load(context.Context, []statestore.Key) ([]statestore.Record, e
 	return nil, f.load
 }
 
+func (f failing) Put(context.Context, []statestore.Item) error { return f.load }
+
 func TestStore(t *testing.T) {
 	t.Parallel()
 	m := metrics.New()
@@ -68,7 +70,11 @@ func TestStore(t *testing.T) {
 	if _, err := s.Load(t.Context(), nil); !errors.Is(err, broken) {
 		t.Errorf("Load: error = %v, want the store's", err)
 	}
+	if err := s.Put(t.Context(), nil); !errors.Is(err, broken) {
+		t.Errorf("Put: error = %v, want the store's", err)
+	}
 	wantLines(t, m,
+		`umbra_store_errors_total{backend="test",op="put"} 1`,
 		`umbra_store_errors_total{backend="test",op="commit"} 2`,
 		`umbra_store_errors_total{backend="test",op="load"} 1`,
 		`umbra_store_conflicts_total 1`,
