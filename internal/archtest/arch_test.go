@@ -90,6 +90,7 @@ var allowed = map[string][]string{
 	"test/mqtttest":        {},
 	"test/conformance":     {},
 	"test/e2e":             {},
+	"test/mqtt":            {},
 	"bench":                {"test/mqtttest"},
 	"bench/baremochi":      {mochi},
 }
