@@ -184,11 +184,22 @@ func (c *client) scanStep(reader bool) bool {
 	s := &c.scans[0]
 	page := c.b.retained.Match(s.filter, s.after, scanPage, now)
 	for _, m := range page.Messages {
+		if !c.fits(m.Message, now) {
+			return false
+		}
 		c.hand(m.Message, &s.entry, true, now)
+		s.after = m.Topic
 	}
 	if s.after = page.Next; page.Done {
 		c.scans = c.scans[1:]
 	}
 	c.pump(now, reader)
 	return true
+}
+
+// fits reports whether a retained message can be handed over without dropping
+// anything. If not, the client still has something to take or to acknowledge,
+// after which the scan goes on. mu is held.
+func (c *client) fits(m *wire.Message, now int64) bool {
+	return c.conn.out.room() && (c.sess.Fits(m, now) || c.sess.Len()+c.sess.InFlight() == 0)
 }

@@ -1,0 +1,75 @@
+package mqtt_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/umbra-iot/umbra/broker"
+)
+
+func TestRetainedMessages(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	inBoth(t, func(t *testing.T, version byte) {
+		c := s.connect(t, version, t.Name())
+		for qos, topic := range []string{"0", "1", "2"} {
+			c.publish(t.Name()+"/"+topic, "old", byte(qos), retained)
+			c.publish(t.Name()+"/"+topic, topic, byte(qos), retained) // replaces it
+			c.publish(t.Name()+"/"+topic, "passing", byte(qos))       // does not
+		}
+		c.subscribe(2, t.Name()+"/+")
+		for range 3 {
+			pk := c.receive()
+			if want := t.Name() + "/" + string(pk.Payload); pk.TopicName != want || !pk.FixedHeader.Retain || pk.FixedHeader.Qos != pk.Payload[0]-'0' {
+				t.Errorf("message %q on %q, RETAIN %t, QoS %d, want topic %q, RETAIN, and the QoS in the payload",
+					pk.Payload, pk.TopicName, pk.FixedHeader.Retain, pk.FixedHeader.Qos, want)
+			}
+		}
+		c.publish(t.Name()+"/1", "passing", 1)
+		if pk := c.wantMessages("passing")[0]; pk.FixedHeader.Retain {
+			t.Error("RETAIN is set in a message that is not a retained one")
+		}
+		for qos, topic := range []string{"0", "1", "2"} {
+			c.publish(t.Name()+"/"+topic, "", byte(qos), retained)
+		}
+		c.wantMessages("", "", "") // an empty message is a message
+		c.subscribe(2, t.Name()+"/+")
+		c.wantNone()
+	})
+}
+
+func TestSubscribeAgainBringsRetainedMessagesAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	inBoth(t, func(t *testing.T, version byte) {
+		c := s.connect(t, version, t.Name())
+		c.publish(t.Name(), "kept", 1, retained)
+		for range 3 {
+			c.subscribe(1, t.Name())
+			c.wantMessages("kept")
+		}
+	})
+}
+
+func TestManyRetainedMessagesReachASlowSubscriber(t *testing.T) {
+	t.Parallel()
+	const n = 500
+	s := start(t, broker.Options{Limits: broker.Limits{OutgoingBytes: 2000}})
+	inBoth(t, func(t *testing.T, version byte) {
+		publisher := s.connect(t, version, "publisher"+t.Name())
+		want := make([]string, n)
+		for i := range want {
+			want[i] = string([]byte{'a' + byte(i/26/26%26), 'a' + byte(i/26%26), 'a' + byte(i%26)})
+			publisher.publish(t.Name()+"/"+want[i], want[i], byte(i%3), retained)
+		}
+		for qos := range byte(3) {
+			c := s.connect(t, version, t.Name(), receiveMaximum(3))
+			c.subscribe(qos, t.Name()+"/#")
+			if got := c.sorted(n); !slices.Equal(got, want) {
+				t.Errorf("QoS %d: got %d messages, want %d different ones", qos, len(slices.Compact(got)), n)
+			}
+			c.wantNone()
+			c.leave()
+		}
+	})
+}
