@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// interruptGrace is how long an interrupted command has to end by itself.
+const interruptGrace = 500 * time.Millisecond
+
 func main() {
 	os.Exit(run())
 }
@@ -18,16 +21,21 @@ func main() {
 func run() int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 	go func() {
 		select {
-		case <-signals:
-			signal.Stop(signals) // a second one ends the program at once
-			cancel(errInterrupted)
 		case <-ctx.Done():
+			return
+		case <-signals:
+			cancel(errInterrupted)
 		}
+		select { // a read from a terminal or a pipe does not know the context
+		case <-signals:
+		case <-time.After(interruptGrace):
+		}
+		os.Exit(exitInterrupted)
 	}()
 	a := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -142,8 +143,8 @@ func parseTarget(s string) (shadow.ID, error) {
 		return shadow.ID{}, usagef("%q has no shadow name behind the slash; write THING or THING/NAME", s)
 	}
 	id := shadow.ID{Thing: thing, Name: name}
-	if err := id.Validate(); err != nil {
-		return shadow.ID{}, failf(exitInvalid, "%q: %w", s, err)
+	if refusal, ok := errors.AsType[*shadow.Error](id.Validate()); ok {
+		return shadow.ID{}, failf(exitInvalid, "%q: %s", s, refusal.Message)
 	}
 	return id, nil
 }
