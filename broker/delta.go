@@ -17,13 +17,18 @@ type announcement struct {
 	entry topic.Entry[*client]
 }
 
-// closedFilter reports whether a filter without wildcards is for a topic of a
-// thing that there cannot be.
+// closedFilter reports whether a filter without wildcards is for a topic under
+// that of things which is neither a request nor an answer to one. Answers of an
+// unknown kind pass: their number may grow.
 func closedFilter(filter string) bool {
 	if !strings.HasPrefix(filter, shadow.TopicPrefix) || strings.ContainsAny(filter, "+#") {
 		return false
 	}
-	_, ok := shadow.ParseTopic(filter)
+	if _, ok := shadow.ParseTopic(filter); ok {
+		return false
+	}
+	parent := filter[:strings.LastIndexByte(filter, '/')]
+	_, ok := requestTopic(parent)
 	return !ok
 }
 

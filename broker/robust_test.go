@@ -166,6 +166,8 @@ func TestFilterOfManyLevels(t *testing.T) {
 		{"$share/+/a", 0x8F},
 		{lamp + "foo", 0x8F},
 		{"$aws/things/a b/shadow/update", 0x8F},
+		{update + "/extra", 0},
+		{"$aws/things/lamp/jobs/notify", 0x8F},
 	} {
 		c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: tt.filter}}})
 		if ack := c.want(packets.Suback); ack.ReasonCodes[0] != tt.code {
