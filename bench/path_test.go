@@ -51,7 +51,8 @@ func BenchmarkUpdatePath(b *testing.B) {
 	servers := []*server{
 		bareServer(b),
 		umbraServer(b, "umbra memory", "memory:"),
-		redisServer(b),
+		redisServer(b, "umbra redis", "everysec"),
+		redisServer(b, "umbra redis fsync", "always"),
 		umbraServer(b, "umbra pebble", "pebble:"+diskDir(b)),
 	}
 	for r := range rounds {
@@ -194,10 +195,10 @@ func umbraServer(b *testing.B, name, store string) *server {
 	return &server{name: name, addr: u.MQTT(), pids: []int{u.PID()}, traffic: shadows}
 }
 
-func redisServer(b *testing.B) *server {
+func redisServer(b *testing.B, name, appendfsync string) *server {
 	b.Helper()
 	pidFile := filepath.Join(b.TempDir(), "redis.pid")
-	redis := storetest.Redis(b, "--pidfile", pidFile)
+	redis := storetest.Redis(b, "--pidfile", pidFile, "--appendfsync", appendfsync)
 	text, err := os.ReadFile(pidFile)
 	if err != nil {
 		b.Fatal(err)
@@ -206,7 +207,7 @@ func redisServer(b *testing.B) *server {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := umbraServer(b, "umbra redis", redis.URL)
+	s := umbraServer(b, name, redis.URL)
 	s.pids = append(s.pids, pid)
 	return s
 }

@@ -16,24 +16,36 @@ local expect, now, record, expires = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4
 local announce, field = ARGV[7], ARGV[8]
 
 local entries = 12 + 2 * tonumber(ARGV[11])
-for i = 12, entries - 1, 2 do
-  local mark = redis.call('HGET', outbox, ARGV[i])
-  if mark then
-    if ARGV[i + 1] > string.sub(mark, 21) then
-      redis.call('HDEL', outbox, ARGV[i])
-    elseif ARGV[i + 1] > string.sub(mark, 1, 20) then
-      redis.call('HSET', outbox, ARGV[i], ARGV[i + 1] .. string.sub(mark, 21))
+if entries > 12 then
+  local fields, gone = {}, {}
+  for i = 12, entries - 1, 2 do
+    fields[#fields + 1] = ARGV[i]
+  end
+  local marks = redis.call('HMGET', outbox, unpack(fields))
+  for i, mark in ipairs(marks) do
+    local below = ARGV[11 + 2 * i]
+    if not mark then
+      -- it was removed before
+    elseif below > string.sub(mark, 21) then
+      gone[#gone + 1] = fields[i]
+    elseif below > string.sub(mark, 1, 20) then
+      redis.call('HSET', outbox, fields[i], below .. string.sub(mark, 21))
     end
+  end
+  if #gone > 0 then
+    redis.call('HDEL', outbox, unpack(gone))
   end
 end
 
 local head = redis.call('GETRANGE', doc, 0, 66)
-local version, live = none, false
+local version, live, modified = none, false, 0
+local hour = 3600000
 if head ~= '' then
   local ends = tonumber(string.sub(head, 36, 50))
   if ends == 0 or ends > now then
     version = string.sub(head, 1, 20)
     live = string.sub(head, 67, 67) == '-'
+    modified = tonumber(string.sub(head, 21, 35))
   end
 end
 if version ~= expect then
@@ -49,11 +61,17 @@ if version == none then
 end
 local limit = tonumber(ARGV[5])
 if limit > 0 and #ARGV >= entries then
+  local length = 0
   for i = entries, #ARGV, 1000 do
-    redis.call('RPUSH', log, unpack(ARGV, i, math.min(i + 999, #ARGV)))
+    length = redis.call('RPUSH', log, unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
-  redis.call('LTRIM', log, -limit, -1)
-  redis.call('PEXPIRE', log, ARGV[6])
+  if length > limit + limit / 4 then -- readers look at the versions, so this need not be exact
+    redis.call('LTRIM', log, -limit, -1)
+  end
+  -- The time to live is renewed with the first write of an hour, and is an hour longer than asked for.
+  if not live or math.floor(modified / hour) ~= math.floor(now / hour) then
+    redis.call('PEXPIRE', log, ARGV[6] + hour)
+  end
 end
 if expires ~= '' then
   redis.call('PEXPIREAT', doc, expires)
@@ -72,10 +90,10 @@ elseif live and not lives then
 end
 
 if announce ~= '' then
-  local mark = redis.call('HGET', outbox, field)
-  if mark and string.sub(mark, 1, 20) < announce then
-    announce = string.sub(mark, 1, 20)
+  local last = string.sub(record, 1, 20)
+  if redis.call('HSETNX', outbox, field, announce .. last) == 0 then
+    local first = string.sub(redis.call('HGET', outbox, field), 1, 20)
+    redis.call('HSET', outbox, field, (first < announce and first or announce) .. last)
   end
-  redis.call('HSET', outbox, field, announce .. string.sub(record, 1, 20))
 end
 return 1
