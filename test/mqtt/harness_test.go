@@ -329,6 +329,12 @@ func (c *client) wantMessages(payloads ...string) []packets.Packet {
 	return got
 }
 
+// wantMessage is wantMessages for one message.
+func (c *client) wantMessage(payload string) packets.Packet {
+	c.t.Helper()
+	return c.wantMessages(payload)[0]
+}
+
 // wantNone checks that no message is on its way: what was published before the
 // PINGREQ would come before the PINGRESP.
 func (c *client) wantNone() {

@@ -19,7 +19,7 @@ func TestOverlappingSubscriptions(t *testing.T) {
 		c.subscribe(2, t.Name()+"/#")
 		c.subscribe(1, t.Name()+"/+")
 		c.publish(t.Name()+"/a", "x", 2)
-		if got := c.wantMessages("x")[0]; got.FixedHeader.Qos != 2 {
+		if got := c.wantMessage("x"); got.FixedHeader.Qos != 2 {
 			t.Errorf("QoS = %d, want 2, the highest of both", got.FixedHeader.Qos)
 		}
 	})
@@ -291,19 +291,19 @@ func TestSubscriptionIdentifiers(t *testing.T) {
 		}
 	}
 	other.publish("a/b", "both", 1)
-	want(c.wantMessages("both")[0], 2, 456789)
+	want(c.wantMessage("both"), 2, 456789)
 	other.publish("a/b/c", "one", 0)
-	want(c.wantMessages("one")[0], 456789)
+	want(c.wantMessage("one"), 456789)
 	c.subscribe(1, "a/#") // without an identifier now
 	other.publish("a/b/c", "none", 1)
-	want(c.wantMessages("none")[0])
+	want(c.wantMessage("none"))
 	c.leave()
 	other.publish("a/x", "later", 1)
 	c = s.connect(t, v5, "c", persistent)
-	want(c.wantMessages("later")[0], 2)
+	want(c.wantMessage("later"), 2)
 	other.publish("kept", "kept", 1, retained)
 	identified(7, "kept")
-	want(c.wantMessages("kept")[0], 7)
+	want(c.wantMessage("kept"), 7)
 }
 
 func TestSharedSubscriptions(t *testing.T) {
@@ -367,7 +367,7 @@ func TestMessageOfASharedSubscriptionStaysWithItsMember(t *testing.T) {
 	first.vanish()
 	second.wantNone()
 	first = s.connect(t, v5, "first", persistent)
-	if got := first.wantMessages("x")[0]; got.PacketID != pk.PacketID || !got.FixedHeader.Dup {
+	if got := first.wantMessage("x"); got.PacketID != pk.PacketID || !got.FixedHeader.Dup {
 		t.Errorf("again with packet identifier %d and DUP %t, want %d and DUP", got.PacketID, got.FixedHeader.Dup, pk.PacketID)
 	}
 }
