@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"golang.org/x/term"
 )
 
 // interruptGrace is how long an interrupted command has to end by itself.
@@ -39,15 +41,10 @@ func run() int {
 	}()
 	a := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		stdinTerminal: isTerminal(os.Stdin), stdoutTerminal: isTerminal(os.Stdout),
+		stdinTerminal: term.IsTerminal(int(os.Stdin.Fd())), stdoutTerminal: term.IsTerminal(int(os.Stdout.Fd())),
 		getenv: os.Getenv, now: time.Now,
 	}
 	return a.execute(ctx, os.Args[1:])
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // app is the program without its process: where it reads, writes and looks things up, and the

@@ -78,7 +78,7 @@ var allowed = map[string][]string{
 		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker",
 		"internal/config", "internal/metrics", "internal/rest", "internal/version", xsync,
 	},
-	"cmd/umbra":     {"shadow", "internal/client", "internal/version", cobra, yaml},
+	"cmd/umbra":     {"shadow", "internal/client", "internal/version", cobra, yaml, "golang.org/x/term"},
 	"examples/lamp": {paho},
 	"examples/app":  {paho},
 	"examples":      {},
