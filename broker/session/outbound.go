@@ -83,12 +83,20 @@ func (s *Session) Enqueue(d Delivery, now int64) Outcome {
 		s.counters.Full++
 		return Full
 	}
-	s.waiting.push(d)
-	s.waitingBytes += int64(d.Message.Size())
-	if e := d.Message.Expires; e != 0 && (s.sweepAt == 0 || e < s.sweepAt) {
+	s.seq++
+	h := held{Delivery: d, seq: s.seq}
+	s.rec.holds(&h)
+	s.wait(h)
+	return outcome
+}
+
+// wait puts h behind those that wait.
+func (s *Session) wait(h held) {
+	s.waiting.push(h)
+	s.waitingBytes += int64(h.Message.Size())
+	if e := h.Message.Expires; e != 0 && (s.sweepAt == 0 || e < s.sweepAt) {
 		s.sweepAt = e
 	}
-	return outcome
 }
 
 // makeRoom drops the oldest waiting messages if the policy is to do so and if it helps.
@@ -97,17 +105,18 @@ func (s *Session) makeRoom(size int) Outcome {
 		return Full
 	}
 	for !s.room(size, s.waiting.len(), s.waitingBytes) {
-		s.take()
+		h := s.take()
+		s.rec.drops(&h)
 		s.counters.Full++
 	}
 	return Replaced
 }
 
 // take removes the message that waits longest. There must be one.
-func (s *Session) take() Delivery {
-	d := s.waiting.pop()
-	s.waitingBytes -= int64(d.Message.Size())
-	return d
+func (s *Session) take() held {
+	h := s.waiting.pop()
+	s.waitingBytes -= int64(h.Message.Size())
+	return h
 }
 
 // sweep drops the waiting messages that have expired, unless it is too early to find any.
@@ -117,78 +126,96 @@ func (s *Session) sweep(now int64) {
 	}
 	s.sweepAt = 0
 	for range s.waiting.len() {
-		d := s.take()
-		if d.Message.Expired(now) {
+		h := s.take()
+		if h.Message.Expired(now) {
 			s.counters.Expired++
+			s.rec.drops(&h)
 			continue
 		}
-		s.waiting.push(d)
-		s.waitingBytes += int64(d.Message.Size())
-		if e := d.Message.Expires; e != 0 && (s.sweepAt == 0 || e < s.sweepAt) {
-			s.sweepAt = e
-		}
+		s.wait(h)
 	}
 	if s.sweepAt != 0 {
 		s.sweepAt = max(s.sweepAt, now+sweepInterval)
 	}
 }
 
-// Next returns the packet to write next. ok is false when there is none, when there is no connection, and when
-// the client has as many messages in hand as it wants [MQTT-3.3.4-9]; then an acknowledgement has to come first.
+// Next returns the packet to write next. ok is false when there is none, when there is no connection, when
+// the client has as many messages in hand as it wants [MQTT-3.3.4-9], so that an acknowledgement has to come first,
+// and when something has to be stored first ([Session.Waits]).
 func (s *Session) Next(now int64) (p Packet, ok bool) {
 	if !s.connected {
 		return p, false
 	}
-	for s.resend != 0 {
-		if p, ok, stop := s.nextAgain(now); ok || stop {
+	for {
+		if s.cursor == 0 || !s.window.at(s.cursor).sent {
+			s.fill(now)
+		}
+		if s.cursor == 0 {
+			return p, false
+		}
+		if p, ok, stop := s.nextInFlight(now); ok || stop {
 			return p, ok
 		}
 	}
-	for s.waiting.len() > 0 && s.unfinished < int(s.params.ReceiveMaximum) {
-		d := s.take()
-		switch {
-		case d.Message.Expired(now):
-			s.counters.Expired++
-		case s.tooLarge(d):
-			s.counters.TooLarge++
-		default:
-			s.windowBytes += int64(d.Message.Size())
-			s.unfinished++
-			id := s.window.add(d)
-			return publish(d, id, now, false), true
-		}
-	}
-	return p, false
 }
 
-// nextAgain looks at one delivery that an earlier connection began, and goes on to the next. stop is true
-// when it has to wait for an acknowledgement. PUBREL packets are never held back (MQTT 5, 4.9).
-func (s *Session) nextAgain(now int64) (p Packet, ok, stop bool) {
-	id := s.resend
-	f := s.window.at(id)
+// fill gives identifiers to messages that wait, as many as have to be stored before they are sent, so that they are
+// stored together, or else one.
+func (s *Session) fill(now int64) {
+	for s.waiting.len() > 0 && s.window.n < int(s.params.ReceiveMaximum) {
+		if s.cursor != 0 && s.rec.durable(s.window.at(s.cursor).after) {
+			return
+		}
+		h := s.take()
+		switch {
+		case h.Message.Expired(now):
+			s.counters.Expired++
+			s.rec.drops(&h)
+		case s.tooLarge(h.Delivery):
+			s.counters.TooLarge++
+			s.rec.drops(&h)
+		default:
+			s.windowBytes += int64(h.Message.Size())
+			f := s.window.add(h)
+			s.rec.sends(f)
+			if s.cursor == 0 {
+				s.cursor = f.id
+			}
+		}
+	}
+}
+
+// nextInFlight looks at the delivery that the connection gets next, and goes on to the next. stop is true
+// when it has to wait. PUBREL packets are not held back because of Receive Maximum (MQTT 5, 4.9).
+func (s *Session) nextInFlight(now int64) (p Packet, ok, stop bool) {
+	f := s.window.at(s.cursor)
 	switch {
 	case f.begun: // the client acknowledged it before we came here
-		s.resend = f.next
+		s.cursor = f.next
 		return p, false, false
-	case f.released:
-		p.Publish.ID = id
-	case s.unfinished >= int(s.params.ReceiveMaximum):
+	case !f.released && s.unfinished >= int(s.params.ReceiveMaximum):
 		return p, false, true
-	case s.tooLarge(f.Delivery):
+	case !f.released && s.tooLarge(f.Delivery):
 		s.counters.TooLarge++
-		if f.QoS == 1 {
-			s.finish(id, f)
+		if f.QoS == 1 || !f.sent {
+			s.finish(f.id, f)
 			return p, false, false
 		}
 		// The client may have it from an earlier connection. Without a PUBREL it would take the next
 		// message with this identifier for the same one.
 		s.release(f)
-		p.Publish.ID = id
+		return p, false, false
+	case !s.rec.durable(f.after):
+		s.rec.wanted = max(s.rec.wanted, f.after)
+		return p, false, true
+	case f.released:
+		p.Publish.ID = f.id
 	default:
-		p = publish(f.Delivery, id, now, true)
+		p = publish(f.Delivery, f.id, now, f.sent)
 	}
+	f.sent = true
 	s.begin(f)
-	s.resend = f.next
+	s.cursor = f.next
 	return p, true, false
 }
 
@@ -207,7 +234,7 @@ func (s *Session) tooLarge(d Delivery) bool {
 // Acked takes a PUBACK and reports whether it was expected.
 func (s *Session) Acked(id uint16) bool {
 	f := s.window.at(id)
-	if f == nil || f.QoS != 1 {
+	if f == nil || f.QoS != 1 || !f.sent {
 		return false
 	}
 	s.finish(id, f)
@@ -218,7 +245,7 @@ func (s *Session) Acked(id uint16) bool {
 // Every other PUBREC is to be answered with a PUBREL, whose reason is 0x92 when it was not expected.
 func (s *Session) Received(id uint16, reason byte) bool {
 	f := s.window.at(id)
-	if f == nil || f.QoS != 2 {
+	if f == nil || f.QoS != 2 || !f.sent {
 		return false
 	}
 	if reason >= wire.ReasonFailure {
@@ -253,6 +280,7 @@ func (s *Session) release(f *flight) {
 	if f.released {
 		return
 	}
+	s.rec.releases(f)
 	f.released = true
 	s.windowBytes -= int64(f.Message.Size())
 	f.Message, f.Identifiers = nil, nil
@@ -266,8 +294,9 @@ func (s *Session) finish(id uint16, f *flight) {
 	if f.Message != nil {
 		s.windowBytes -= int64(f.Message.Size())
 	}
-	if s.resend == id {
-		s.resend = f.next
+	if s.cursor == id {
+		s.cursor = f.next
 	}
+	s.rec.finishes(f)
 	s.window.remove(id)
 }

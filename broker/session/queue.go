@@ -7,40 +7,48 @@ const (
 	keep     = 64
 )
 
+// held is a delivery that the session holds.
+type held struct {
+	Delivery
+	seq    uint64 // its place among all that the session ever held
+	drain  uint64 // number of the Drain that takes it to the store, 0 for one that was restored
+	change int    // its place among the changes until then
+}
+
 // queue is a first-in first-out queue in a ring that grows by doubling. The zero queue is empty and has no memory.
 type queue struct {
-	ring []Delivery // its length is 0 or a power of two
-	head int        // of the oldest
+	ring []held // its length is 0 or a power of two
+	head int    // of the oldest
 	n    int
 }
 
 func (q *queue) len() int { return q.n }
 
 // at returns the place of the i-th oldest.
-func (q *queue) at(i int) *Delivery { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
+func (q *queue) at(i int) *held { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
 
-func (q *queue) push(d Delivery) {
+func (q *queue) push(h held) {
 	if q.n == len(q.ring) {
 		q.grow()
 	}
-	*q.at(q.n) = d
+	*q.at(q.n) = h
 	q.n++
 }
 
 // pop removes the oldest. There must be one.
-func (q *queue) pop() Delivery {
-	d := q.ring[q.head]
-	q.ring[q.head] = Delivery{}
+func (q *queue) pop() held {
+	h := q.ring[q.head]
+	q.ring[q.head] = held{}
 	q.head = (q.head + 1) & (len(q.ring) - 1)
 	q.n--
 	if q.n == 0 && len(q.ring) > keep {
 		*q = queue{}
 	}
-	return d
+	return h
 }
 
 func (q *queue) grow() {
-	ring := make([]Delivery, max(smallest, 2*len(q.ring)))
+	ring := make([]held, max(smallest, 2*len(q.ring)))
 	n := copy(ring, q.ring[q.head:])
 	copy(ring[n:], q.ring[:q.head])
 	q.ring, q.head = ring, 0

@@ -43,6 +43,7 @@ type Config struct {
 	MaxMessages int   // waiting or in flight
 	MaxBytes    int64 // of messages waiting or in flight, as [wire.Message.Size]
 	WhenFull    Policy
+	Durable     bool // the session is to be stored as long as its expiry interval is not 0
 }
 
 // ConnectParams are what a CONNECT packet says about its session.
@@ -80,8 +81,11 @@ type Session struct {
 
 	window      window
 	windowBytes int64
-	resend      uint16 // packet identifier that the connection gets next again; 0: it has got all
+	cursor      uint16 // packet identifier that the connection gets next; 0: it has got all
 	unfinished  int    // deliveries begun on this connection, the measure of Receive Maximum
+
+	seq uint64 // of the delivery that came last
+	rec recorder
 }
 
 // New returns a session that had no connection yet.
@@ -99,13 +103,16 @@ func (s *Session) Connect(p ConnectParams, now int64) (present bool) {
 	}
 	present = s.begun && !p.CleanStart && !s.Over(now)
 	if !present {
-		*s = Session{config: s.config, begun: true}
+		s.rec.stop()
+		*s = Session{config: s.config, begun: true, rec: s.rec}
+		s.rec.on = s.config.Durable && p.Expiry > 0
 	}
 	if p.ReceiveMaximum == 0 {
 		p.ReceiveMaximum = 65535
 	}
 	s.connected, s.params = true, p
-	s.resend, s.unfinished = s.window.first, 0
+	s.SetExpiry(p.Expiry)
+	s.cursor, s.unfinished = s.window.first, 0
 	for id := s.window.first; id != 0; id = s.window.at(id).next {
 		s.window.at(id).begun = false
 	}
@@ -115,6 +122,7 @@ func (s *Session) Connect(p ConnectParams, now int64) (present bool) {
 // Disconnect ends the connection.
 func (s *Session) Disconnect(now int64) {
 	s.connected, s.ended = false, now
+	s.rec.meta = s.rec.on
 }
 
 // Connected reports whether the session has a connection.
@@ -124,7 +132,13 @@ func (s *Session) Connected() bool { return s.connected }
 func (s *Session) Expiry() uint32 { return s.params.Expiry }
 
 // SetExpiry changes the expiry interval, as an MQTT 5 DISCONNECT can. It is meant for a session that is connected.
-func (s *Session) SetExpiry(seconds uint32) { s.params.Expiry = seconds }
+func (s *Session) SetExpiry(seconds uint32) {
+	s.params.Expiry = seconds
+	if seconds == 0 && s.rec.on {
+		s.rec.stop()
+	}
+	s.rec.meta = s.rec.on
+}
 
 // ExpiresAt returns when the session is over; ok is false while it is connected, and for one that never expires.
 func (s *Session) ExpiresAt() (at int64, ok bool) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/umbra-iot/umbra/broker/topic"
 )
@@ -11,6 +12,7 @@ import (
 // Subscribe keeps a subscription and reports whether it replaced one [MQTT-3.8.4-3]. It keeps the string.
 func (s *Session) Subscribe(filter string, o topic.Options) (existed bool) {
 	i, existed := s.find(filter)
+	s.rec.subscribes(filter)
 	if existed {
 		s.subscriptions[i].Options = o
 		return true
@@ -24,6 +26,7 @@ func (s *Session) Unsubscribe(filter string) (existed bool) {
 	i, existed := s.find(filter)
 	if existed {
 		s.subscriptions = slices.Delete(s.subscriptions, i, i+1)
+		s.rec.subscribes(strings.Clone(filter))
 	}
 	return existed
 }

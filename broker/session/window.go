@@ -1,12 +1,15 @@
 package session
 
-// flight is a delivery that was sent and is not acknowledged to the end.
+// flight is a delivery that has an identifier and is not acknowledged to the end.
 type flight struct {
-	Delivery
+	held
+	after      uint64 // number of the Drain that has to be stored before it may be sent, 0 for none
 	id         uint16 // packet identifier; 0: this slot is free
 	prev, next uint16 // identifiers of its neighbours in the order of sending, 0 for none
+	sent       bool   // on any connection, or perhaps
 	begun      bool   // on this connection
 	released   bool   // QoS 2: the PUBREC came, so the message is gone and only a PUBREL may be sent
+	noted      bool   // in the store there is an item about it beside the message
 }
 
 // window holds the deliveries in flight, by packet identifier and in the order of sending. All operations take
@@ -37,8 +40,8 @@ func (w *window) slot(id uint16) *flight {
 	return &w.slots[int(id)&(len(w.slots)-1)]
 }
 
-// add gives d an identifier and puts it behind the others. There must be fewer than 65535.
-func (w *window) add(d Delivery) (id uint16) {
+// add gives h an identifier and puts it behind the others. There must be fewer than 65535.
+func (w *window) add(h held) *flight {
 	if 2*w.n >= len(w.slots) && len(w.slots) < 1<<16 {
 		w.grow()
 	}
@@ -46,16 +49,30 @@ func (w *window) add(d Delivery) (id uint16) {
 	for w.given == 0 || w.slot(w.given).id != 0 {
 		w.given++
 	}
-	id = w.given
-	*w.slot(id) = flight{Delivery: d, id: id, prev: w.last, begun: true}
-	if w.last == 0 {
-		w.first = id
-	} else {
-		w.slot(w.last).next = id
+	return w.put(flight{held: h, id: w.given})
+}
+
+// restore puts f, which has an identifier that is not in use, behind the others.
+func (w *window) restore(f flight) {
+	for len(w.slots) == 0 || 2*w.n >= len(w.slots) && len(w.slots) < 1<<16 || w.slot(f.id).id != 0 {
+		w.grow()
 	}
-	w.last = id
+	w.given = f.id
+	w.put(f)
+}
+
+// put puts f into its slot, behind the others.
+func (w *window) put(f flight) *flight {
+	f.prev = w.last
+	*w.slot(f.id) = f
+	if w.last == 0 {
+		w.first = f.id
+	} else {
+		w.slot(w.last).next = f.id
+	}
+	w.last = f.id
 	w.n++
-	return id
+	return w.slot(f.id)
 }
 
 // remove frees the identifier of a delivery in the window.
