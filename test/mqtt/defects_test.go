@@ -161,7 +161,7 @@ func TestMessageTooBigForTheClientDoesNotLockItOut(t *testing.T) {
 	c.hold = true
 	c.publish("a", strings.Repeat("unacknowledged", 10), 1)
 	c.receive()
-	c.vanish()
+	c.leave()
 	publisher := s.connect(t, v5, "publisher")
 	publisher.publish("a", "first", 1)
 	publisher.publish("a", strings.Repeat("x", 100), 2)
