@@ -1,9 +1,7 @@
 // Package broker is the embedded MQTT server, versions 3.1.1 and 5.
 //
-// The module mochi-mqtt is its front end: it decodes packets and does the
-// CONNECT handshake, and hands every packet to a hook (hook.go). All the rest
-// is done here, so that mochi never knows of a session, a subscription or a
-// message: which client id has which session and connection (client.go,
+// The packets package of mochi-mqtt is the decoder (reader.go). All the rest is
+// done here: which client id has which session and connection (client.go,
 // connect.go), who gets a message (router.go), what a connection still has to
 // be told (outbox.go), acknowledgements in order (acks.go), retained messages
 // and delta on subscribe (subscribe.go), wills (will.go), events (events.go).
@@ -35,8 +33,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-
 	"github.com/umbra-iot/umbra/broker/listener"
 	"github.com/umbra-iot/umbra/broker/retained"
 	"github.com/umbra-iot/umbra/broker/topic"
@@ -66,18 +62,16 @@ type Broker struct {
 	origins   []string
 
 	things   *things.Service
-	front    *mqtt.Server // codec and handshake only: its Serve is never called
 	listener *listener.Listener
 	clients  registry
 	index    *topic.Index[*client]
 	retained *retained.Store
 	isLive   func(*client) bool // for the choice among members of a shared subscription
 
-	connections atomic.Uint64 // numbers connections, for the front end
-	lifecycle   atomic.Int64  // last versionNumber of an event
-	count       counters
-	routes      sync.Pool // of *[]topic.Entry[*client]
-	buffers     bufferPool
+	lifecycle atomic.Int64 // last versionNumber of an event
+	count     counters
+	routes    sync.Pool // of *[]topic.Entry[*client]
+	buffers   bufferPool
 
 	tasks    sync.WaitGroup // requests and timers under way
 	mu       sync.Mutex     // guards what follows
@@ -116,9 +110,6 @@ func New(o Options) (*Broker, error) {
 	b.isLive = func(c *client) bool { return c.online.Load() }
 	b.routes.New = func() any { return new([]topic.Entry[*client]) }
 	b.listener = listener.New(listener.Options{Handle: b.handle, Log: o.Log, FirstRead: limits.ConnectTimeout})
-	if b.front, err = newFrontEnd(b); err != nil {
-		return nil, fmt.Errorf("broker: %w", err)
-	}
 	return b, nil
 }
 

@@ -14,8 +14,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/wire"
 )
 
-// conn is one network connection. It is the net.Conn that the front end reads
-// from and writes to, so that a hook finds it again as the client's Net.Conn.
+// conn is one network connection.
 //
 // The fields of the CONNECT packet are written by the reading goroutine before
 // other goroutines know of the connection.
@@ -29,8 +28,6 @@ type conn struct {
 	clientID      string
 	assignedID    bool
 	version       wire.Version
-	known         bool         // there is such a protocol
-	flaw          packets.Code // what is wrong with the packet
 	cleanStart    bool
 	expiry        uint32        // seconds that the session gets
 	askedExpiry   uint32        // seconds that the client asked for
@@ -40,7 +37,6 @@ type conn struct {
 	packetMax     uint32  // 0 for no limit
 	noProblem     bool    // the client wants no reason strings
 	toClient      aliases // guarded by client.mu
-	extendedAuth  bool    // the client wants the AUTH exchange, which there is not
 	will          *will
 	client        *client // nil until the CONNECT is accepted
 	present       bool    // the session was there before
@@ -49,9 +45,6 @@ type conn struct {
 
 	acks    ackQueue
 	aliases map[uint16]string // topic aliases of the client; of the reading goroutine
-	last    byte              // that was read; of the reading goroutine
-	mute    bool              // a malformed CONNECT of MQTT 3.1.1 gets no CONNACK [MQTT-3.1.4-1 of 3.1.1]
-	frontID string            // what the front end takes for the client id: unique, so that it sees no takeover
 
 	armed     time.Time // read deadline that is set, after the CONNECT packet
 	unlimited bool      // there is none
@@ -92,8 +85,7 @@ func (b *Broker) handle(raw net.Conn) {
 	c.acks.init(c, int(b.limits.ReceiveMaximum))
 	b.greet(c)
 	defer c.finish() // also when a panic is on its way to the listener
-	err := b.front.EstablishConnection("", c)
-	c.fail(causeOf(err))
+	c.fail(causeOf(c.serve()))
 }
 
 // finish ends what the connection was part of, after its reader has ended.
@@ -101,7 +93,6 @@ func (c *conn) finish() {
 	end := c.fail(cause{code: 0x80, reason: reasonServer})
 	c.acks.stop()
 	c.b.greeted(c)
-	c.b.front.Clients.Delete(c.frontID) // it forgets to, for some that end early
 	if c.client != nil {
 		c.client.detach(c, end)
 	}
@@ -143,7 +134,7 @@ func (c *conn) cut(why cause) {
 	c.stopping.Go(func() { c.out.close(nil) })
 }
 
-// causeOf tells why the front end gave a connection up.
+// causeOf tells why reading from a connection has ended.
 func causeOf(err error) cause {
 	if err == nil {
 		return cause{reason: reasonLost}
@@ -171,50 +162,6 @@ func (c *conn) reasonString(text string) string {
 	}
 	return text
 }
-
-// Read writes what the last packets have brought about, and then reads.
-func (c *conn) Read(p []byte) (int, error) {
-	c.out.flush()
-	n, err := c.Conn.Read(p)
-	c.b.count.bytesIn.Add(int64(n))
-	if n > 0 {
-		c.last = p[n-1]
-	}
-	return n, err
-}
-
-// Write takes the packets that the front end writes: CONNACK.
-func (c *conn) Write(p []byte) (int, error) {
-	if !c.mute {
-		c.out.add(p, true)
-	}
-	return len(p), nil
-}
-
-// SetDeadline is called by the front end before every packet. It keeps the
-// deadline for reading at 1.5 times the keep-alive [MQTT-3.1.2-22] or a little
-// later, whatever the argument: the front end's own sum overflows. Moving the
-// deadline costs, so it is not done for every packet.
-func (c *conn) SetDeadline(time.Time) error {
-	if c.keepAlive == 0 {
-		if c.unlimited {
-			return nil
-		}
-		c.unlimited = true
-		return c.Conn.SetReadDeadline(time.Time{})
-	}
-	now := time.Now()
-	patience := c.keepAlive + c.keepAlive/2
-	if c.armed.Sub(now) >= patience {
-		return nil
-	}
-	c.armed = now.Add(patience + patience/8)
-	return c.Conn.SetReadDeadline(c.armed)
-}
-
-// Close does nothing: the front end calls it when it is done with the
-// connection, but the client may still have to be told why it ends.
-func (c *conn) Close() error { return nil }
 
 // drained goes on delivering after the client was slow.
 func (c *conn) drained() {

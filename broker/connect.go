@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"math"
 	"net"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,11 +16,27 @@ import (
 	"github.com/umbra-iot/umbra/broker/wire"
 )
 
-// connect takes what a CONNECT packet asks for and rewrites the packet for the front end.
-func (c *conn) connect(pk *packets.Packet) {
+// connect handles CONNECT.
+func (c *conn) connect(pk *packets.Packet) bool {
+	c.take(pk)
+	code := flawOf(pk)
+	if code == packets.CodeSuccess {
+		code = c.accept()
+	}
+	if code != packets.CodeSuccess {
+		c.b.count.refused.Add(1)
+		c.refuse(code, isKnown(pk))
+		return c.reject(code)
+	}
+	c.connack()
+	c.established()
+	return true
+}
+
+// take notes what a CONNECT packet asks for.
+func (c *conn) take(pk *packets.Packet) {
 	c.connected = true
 	c.version = wire.Version(pk.ProtocolVersion)
-	c.known = isKnown(string(pk.Connect.ProtocolName), c.version)
 	c.clientID = strings.Clone(pk.Connect.ClientIdentifier)
 	c.cleanStart = pk.Connect.Clean
 	c.askedAlive = time.Duration(pk.Connect.Keepalive) * time.Second
@@ -33,7 +48,6 @@ func (c *conn) connect(pk *packets.Packet) {
 	c.packetMax = pk.Properties.MaximumPacketSize
 	c.toClient.max = min(pk.Properties.TopicAliasMaximum, c.b.limits.TopicAliasMaximum)
 	c.noProblem = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0
-	c.extendedAuth = pk.Properties.AuthenticationMethod != ""
 	c.askedExpiry = pk.Properties.SessionExpiryInterval
 	if c.version < wire.V5 && !c.cleanStart {
 		c.askedExpiry = math.MaxUint32
@@ -42,25 +56,22 @@ func (c *conn) connect(pk *packets.Packet) {
 	if pk.Connect.WillFlag {
 		c.will = newWill(pk)
 	}
-	c.flaw = flawOf(pk)
-	c.frontID = strconv.FormatUint(c.b.connections.Add(1), 10)
-
-	pk.Connect = packets.ConnectParams{
-		ProtocolName: pk.Connect.ProtocolName, ClientIdentifier: c.frontID, Clean: true, Keepalive: math.MaxUint8,
-	}
-	pk.Properties = packets.Properties{MaximumPacketSize: c.packetMax}
 }
 
 // isKnown reports whether there is such a protocol.
-func isKnown(name string, v wire.Version) bool {
+func isKnown(pk *packets.Packet) bool {
+	name, v := string(pk.Connect.ProtocolName), wire.Version(pk.ProtocolVersion)
 	return name == "MQTT" && (v == wire.V311 || v == wire.V5) || name == "MQIsdp" && v == 3
 }
 
-// flawOf finds what is wrong with a CONNECT packet: the front end looks only at
-// protocol name, version and reserved flag.
+// flawOf finds what is wrong with a CONNECT packet.
 func flawOf(pk *packets.Packet) packets.Code {
 	p := &pk.Connect
 	switch {
+	case !isKnown(pk): // [MQTT-3.1.2-1], [MQTT-3.1.2-2]
+		return packets.ErrUnsupportedProtocolVersion
+	case pk.ReservedBit != 0: // [MQTT-3.1.2-3]
+		return packets.ErrProtocolViolationReservedBit
 	case !p.WillFlag && (p.WillRetain || p.WillQos != 0): // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
 		return packets.ErrProtocolViolationWillFlagSurplusRetain
 	case p.WillFlag && p.WillQos > 2: // [MQTT-3.1.2-12]
@@ -71,20 +82,16 @@ func flawOf(pk *packets.Packet) packets.Code {
 		return packets.ErrProtocolViolation
 	case pk.Properties.RequestProblemInfo > 1, pk.Properties.RequestResponseInfo > 1: // MQTT 5, 3.1.2.11.6 and 7
 		return packets.ErrProtocolViolation
+	case pk.Properties.AuthenticationMethod != "":
+		return packets.ErrBadAuthenticationMethod
 	}
 	return packets.CodeSuccess
 }
 
 // accept decides about the connection and gives it the session.
 func (c *conn) accept() packets.Code {
-	if c.flaw != packets.CodeSuccess {
-		return c.flaw
-	}
 	if code := c.identify(); code != packets.CodeSuccess {
 		return code
-	}
-	if c.extendedAuth {
-		return packets.ErrBadAuthenticationMethod
 	}
 	if !c.b.authorize(Access{Action: Connect, ClientID: c.clientID}) {
 		return packets.ErrNotAuthorized
@@ -160,22 +167,9 @@ func newSessionID() string {
 	return hex.EncodeToString(id[:])
 }
 
-// completeConnack fills in what the front end does not know.
-func (c *conn) completeConnack(pk *packets.Packet) {
-	if c.version != wire.V5 { // also for a version that there is not
-		c.mute = c.known && (pk.ReasonCode == packets.ErrMalformedPacket.Code || pk.ReasonCode == packets.ErrProtocolViolation.Code)
-		pk.ReasonCode = returnCode(pk.ReasonCode)
-		pk.SessionPresent = c.present && pk.ReasonCode == 0 && c.version > 3 // 3.1 has no such flag
-		return
-	}
-	if !c.known {
-		pk.ReasonCode = packets.ErrUnsupportedProtocolVersion.Code // [MQTT-3.1.2-1]
-	}
-	if pk.ReasonCode != 0 {
-		pk.Properties.ReasonString = c.reasonString(pk.Properties.ReasonString)
-		return
-	}
-	pk.SessionPresent = c.present // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+// connack accepts the connection.
+func (c *conn) connack() {
+	pk := packets.Packet{SessionPresent: c.present && c.version > 3} // 3.1 has no such flag; [MQTT-3.2.2-2], [MQTT-3.2.2-3]
 	p := &pk.Properties
 	if c.expiry != c.askedExpiry {
 		p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = c.expiry, true
@@ -186,12 +180,37 @@ func (c *conn) completeConnack(pk *packets.Packet) {
 	if c.keepAlive != c.askedAlive {
 		p.ServerKeepAlive, p.ServerKeepAliveFlag = uint16(c.keepAlive/time.Second), true
 	}
+	p.ReceiveMaximum = c.b.limits.ReceiveMaximum
 	p.MaximumPacketSize = uint32(c.b.limits.packetBytes())
 	p.TopicAliasMaximum = c.b.limits.TopicAliasMaximum
 	p.RetainAvailable, p.RetainAvailableFlag = 1, true
 	p.WildcardSubAvailable, p.WildcardSubAvailableFlag = 1, true
 	p.SubIDAvailable, p.SubIDAvailableFlag = 1, true
 	p.SharedSubAvailable, p.SharedSubAvailableFlag = 1, true
+	c.sendConnack(&pk)
+}
+
+// refuse says why there is no connection. A malformed CONNECT of a known
+// protocol before MQTT 5 gets no CONNACK [MQTT-3.1.4-1 of 3.1.1].
+func (c *conn) refuse(code packets.Code, known bool) {
+	pk := packets.Packet{ReasonCode: code.Code}
+	if c.version == wire.V5 {
+		pk.Properties.ReasonString = c.reasonString(code.Reason)
+	} else {
+		if known && (code.Code == packets.ErrMalformedPacket.Code || code.Code == packets.ErrProtocolViolation.Code) {
+			return
+		}
+		pk.ReasonCode = returnCode(code.Code)
+	}
+	c.sendConnack(&pk)
+}
+
+func (c *conn) sendConnack(pk *packets.Packet) {
+	pk.FixedHeader.Type = packets.Connack
+	pk.ProtocolVersion = byte(c.version)
+	var buf bytes.Buffer
+	_ = pk.ConnackEncode(&buf) // never fails
+	c.out.add(buf.Bytes(), true)
 }
 
 // returnCode is the MQTT 3.1.1 return code (3.2.2.3) for a reason code of MQTT 5.
@@ -199,7 +218,7 @@ func returnCode(reason byte) byte {
 	switch reason {
 	case 0, 1, 2, 3, 4, 5:
 		return reason
-	case packets.ErrProtocolViolation.Code, packets.ErrUnsupportedProtocolVersion.Code: // the front end says 0x82 for an unknown version
+	case packets.ErrUnsupportedProtocolVersion.Code:
 		return packets.Err3UnsupportedProtocolVersion.Code
 	case packets.ErrClientIdentifierNotValid.Code:
 		return packets.Err3ClientIdentifierNotValid.Code
@@ -238,9 +257,6 @@ func (c *conn) established() {
 
 // disconnect takes the DISCONNECT packet.
 func (c *conn) disconnect(pk *packets.Packet) bool {
-	if c.version >= wire.V5 && pk.FixedHeader.Remaining == 1 { // the front end reads no reason code without properties; nothing follows it [MQTT-3.14.4-1]
-		pk.ReasonCode = c.last
-	}
 	end := cause{reason: reasonClient, noWill: pk.ReasonCode != packets.CodeDisconnectWillMessage.Code, byClient: true} // [MQTT-3.14.4-3]
 	if pk.Properties.SessionExpiryIntervalFlag {
 		if c.askedExpiry == 0 && pk.Properties.SessionExpiryInterval != 0 {

@@ -74,7 +74,7 @@ func (c *conn) resolve(pk *packets.Packet) packets.Code {
 }
 
 // message makes the application message of a PUBLISH. Its strings and payload
-// stay in the buffer of the packet, which the front end has made for it alone.
+// stay in the buffer of the packet, which next has made for it alone.
 func (c *conn) message(pk *packets.Packet) *wire.Message {
 	m := wire.Message{
 		Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain, Publisher: c.clientID,

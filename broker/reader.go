@@ -1,0 +1,159 @@
+package broker
+
+import (
+	"bufio"
+	"io"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker/wire"
+)
+
+// readBuffer is the size of a connection's read buffer, in bytes. Larger packets do not need a larger one.
+const readBuffer = 1 << 10
+
+// serve reads and handles packets until the connection ends, and returns why.
+// It is nil when the cause is noted already.
+func (c *conn) serve() error {
+	r := bufio.NewReaderSize(c, readBuffer)
+	var pk packets.Packet // one for all, because it is large
+	for {
+		c.await()
+		if err := c.next(r, &pk); err != nil {
+			return err
+		}
+		if !c.receive(&pk) {
+			return nil
+		}
+	}
+}
+
+// next reads one packet. Its strings and payload lie in a buffer of its own.
+func (c *conn) next(r *bufio.Reader, pk *packets.Packet) error {
+	*pk = packets.Packet{ProtocolVersion: byte(c.version)}
+	first, err := r.ReadByte()
+	if err != nil {
+		return err
+	}
+	if err := pk.FixedHeader.Decode(first); err != nil {
+		return err
+	}
+	n, header, err := packets.DecodeLength(r)
+	if err != nil {
+		return err
+	}
+	if n+header+1 > c.b.limits.packetBytes() { // before memory is spent on it [MQTT-3.2.2-15]
+		return packets.ErrPacketTooLarge
+	}
+	pk.FixedHeader.Remaining = n
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return err
+	}
+	return decode(pk, body)
+}
+
+// decode reads the part after the fixed header of a packet that a client may send.
+func decode(pk *packets.Packet, body []byte) error {
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		return pk.PublishDecode(body)
+	case packets.Puback:
+		return pk.PubackDecode(body)
+	case packets.Pubrec:
+		return pk.PubrecDecode(body)
+	case packets.Pubrel:
+		return pk.PubrelDecode(body)
+	case packets.Pubcomp:
+		return pk.PubcompDecode(body)
+	case packets.Subscribe:
+		return pk.SubscribeDecode(body)
+	case packets.Unsubscribe:
+		return pk.UnsubscribeDecode(body)
+	case packets.Connect:
+		return pk.ConnectDecode(body)
+	case packets.Disconnect:
+		if err := pk.DisconnectDecode(body); err != nil {
+			return err
+		}
+		if pk.ProtocolVersion >= byte(wire.V5) && len(body) == 1 { // a reason code without properties, which the decoder skips
+			pk.ReasonCode = body[0]
+		}
+		return nil
+	case packets.Auth:
+		return pk.AuthDecode(body)
+	case packets.Pingreq:
+		return nil
+	case packets.Reserved:
+		return packets.ErrMalformedPacket
+	default: // what only servers send
+		return packets.ErrProtocolViolation
+	}
+}
+
+// receive handles a packet. False means that the connection has to end; why was noted with fail.
+func (c *conn) receive(pk *packets.Packet) bool {
+	if !c.connected && pk.FixedHeader.Type != packets.Connect {
+		return c.reject(packets.ErrProtocolViolationRequireFirstConnect) // [MQTT-3.1.0-1]
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		return c.publish(pk)
+	case packets.Puback, packets.Pubrec, packets.Pubcomp:
+		return c.settled(pk)
+	case packets.Pubrel:
+		return c.released(pk)
+	case packets.Subscribe:
+		return c.subscribe(pk)
+	case packets.Unsubscribe:
+		return c.unsubscribe(pk)
+	case packets.Pingreq:
+		c.pong()
+		return true
+	case packets.Disconnect:
+		return c.disconnect(pk)
+	case packets.Connect:
+		if c.connected {
+			return c.reject(packets.ErrProtocolViolationSecondConnect) // [MQTT-3.1.0-2]
+		}
+		return c.connect(pk)
+	case packets.Auth:
+		return c.reject(packets.ErrBadAuthenticationMethod)
+	default:
+		return c.reject(packets.ErrProtocolViolation)
+	}
+}
+
+// reject ends the connection because of what the client sent. It returns false for receive.
+func (c *conn) reject(code packets.Code) bool {
+	c.fail(causeOf(code))
+	return false
+}
+
+// Read writes what the last packets have brought about, and then reads.
+func (c *conn) Read(p []byte) (int, error) {
+	c.out.flush()
+	n, err := c.Conn.Read(p)
+	c.b.count.bytesIn.Add(int64(n))
+	return n, err
+}
+
+// await sets the deadline for the next packet: 1.5 times the keep-alive
+// [MQTT-3.1.2-22], or a little later, because moving the deadline costs. Before
+// the CONNECT packet the listener's deadline stands.
+func (c *conn) await() {
+	switch {
+	case !c.connected:
+	case c.keepAlive != 0:
+		now := time.Now()
+		patience := c.keepAlive + c.keepAlive/2
+		if c.armed.Sub(now) < patience {
+			c.armed = now.Add(patience + patience/8)
+			_ = c.Conn.SetReadDeadline(c.armed)
+		}
+	case !c.unlimited:
+		c.unlimited = true
+		_ = c.Conn.SetReadDeadline(time.Time{})
+	}
+}
