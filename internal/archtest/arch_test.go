@@ -62,6 +62,7 @@ var allowed = map[string][]string{
 	"broker/session":  {"broker/topic", "broker/wire"},
 	"broker/retained": {"broker/topic", "broker/wire"},
 	"broker/listener": {websocket},
+	"broker/journal":  {"statestore"},
 	"broker": {
 		"shadow", "things", "broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", mochi,
 	},
