@@ -48,6 +48,9 @@ type Options struct {
 	// Authorize decides what a client may do; nil allows everything.
 	Authorize func(Access) bool
 
+	// Version is what $SYS/broker/version tells.
+	Version string
+
 	// Origins are the hosts from which browsers may connect over WebSocket,
 	// besides the host that they talk to: patterns as of path.Match, "*" for all.
 	Origins []string
@@ -60,12 +63,14 @@ type Broker struct {
 	clock     func() time.Time
 	authorize func(Access) bool
 	origins   []string
+	version   string
 
 	things   *things.Service
 	listener *listener.Listener
 	clients  registry
 	index    *topic.Index[*client]
 	retained *retained.Store
+	system   system
 	isLive   func(*client) bool // for the choice among members of a shared subscription
 
 	lifecycle atomic.Int64 // last versionNumber of an event
@@ -102,6 +107,7 @@ func New(o Options) (*Broker, error) {
 		clock:     o.Now,
 		authorize: o.Authorize,
 		origins:   o.Origins,
+		version:   o.Version,
 		clients:   registry{m: map[string]*client{}},
 		greeting:  map[*conn]struct{}{},
 		index:     topic.NewIndex[*client](limits.TopicLevels),
@@ -110,6 +116,10 @@ func New(o Options) (*Broker, error) {
 	b.isLive = func(c *client) bool { return c.online.Load() }
 	b.routes.New = func() any { return new([]topic.Entry[*client]) }
 	b.listener = listener.New(listener.Options{Handle: b.handle, Log: o.Log, FirstRead: limits.ConnectTimeout})
+	b.system.store, b.system.started = retained.New(retained.Limits{}), b.clock()
+	if limits.SystemInterval > 0 {
+		b.keepSystem()
+	}
 	return b, nil
 }
 
@@ -138,6 +148,7 @@ func (b *Broker) WebSocket() http.Handler {
 // left and returns the error of ctx.
 func (b *Broker) Shutdown(ctx context.Context) error {
 	b.listener.Close()
+	b.system.stop()
 	b.mu.Lock()
 	b.closing = true
 	if b.expiry != nil {

@@ -21,6 +21,7 @@ type Limits struct {
 	RetainedBytes     int64         // the same, in bytes; default 256 MiB
 	OutgoingBytes     int           // written to one connection and not yet taken by the network; default 1 MiB
 	ConnectTimeout    time.Duration // from the accept to the end of the CONNECT packet; default 10 s
+	SystemInterval    time.Duration // between two looks at what the topics under $SYS tell; default: there are none
 	RefuseFilters     []string      // filters that nobody may subscribe to, literally, also as shared ones; default: none
 	WriteTimeout      time.Duration // after which a client that takes no bytes at all is cut off; default 20 s
 }

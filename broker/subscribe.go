@@ -182,7 +182,7 @@ func (c *client) scanStep(reader bool) bool {
 	}
 	now := c.b.now()
 	s := &c.scans[0]
-	page := c.b.retained.Match(s.filter, s.after, scanPage, now)
+	page := c.b.retainedFor(s.filter).Match(s.filter, s.after, scanPage, now)
 	for _, m := range page.Messages {
 		if !c.fits(m.Message, now) {
 			return false

@@ -78,7 +78,7 @@ type server struct {
 func newServer(cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, metrics: metrics.New(), feed: rest.NewFeed()}
 	var err error
-	s.broker, err = broker.New(broker.Options{Log: log, Limits: cfg.Broker})
+	s.broker, err = broker.New(broker.Options{Log: log, Limits: cfg.Broker, Version: version.Get().Version})
 	if err != nil {
 		return nil, err
 	}

@@ -210,6 +210,10 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "written to one connection and not yet taken by the network",
 		},
 		{
+			Name: "system-interval", Group: group, Default: "10s", AWS: "0s", value: duration{&c.Broker.SystemInterval, 0, forever},
+			Help: "how often the topics under `$SYS/broker` are brought up to date; 0s is never, there are none then",
+		},
+		{
 			Name: "connect-timeout", Group: group, Default: "10s", value: duration{&c.Broker.ConnectTimeout, 1, forever},
 			Help: "from a new connection to the end of its CONNECT",
 		},
