@@ -80,8 +80,6 @@ func flawOf(pk *packets.Packet) packets.Code {
 		return packets.ErrMalformedPacket
 	case p.PasswordFlag && !p.UsernameFlag && pk.ProtocolVersion < byte(wire.V5): // [MQTT-3.1.2-22] of 3.1.1
 		return packets.ErrProtocolViolation
-	case pk.Properties.RequestProblemInfo > 1, pk.Properties.RequestResponseInfo > 1: // MQTT 5, 3.1.2.11.6 and 7
-		return packets.ErrProtocolViolation
 	case pk.Properties.AuthenticationMethod != "":
 		return packets.ErrBadAuthenticationMethod
 	}

@@ -56,6 +56,11 @@ func (c *conn) next(r *bufio.Reader, pk *packets.Packet) error {
 
 // decode reads the part after the fixed header of a packet that a client may send.
 func decode(pk *packets.Packet, body []byte) error {
+	if pk.ProtocolVersion >= byte(wire.V5) || pk.FixedHeader.Type == packets.Connect {
+		if code := check(pk, body); code != packets.CodeSuccess {
+			return code
+		}
+	}
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		return pk.PublishDecode(body)

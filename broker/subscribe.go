@@ -54,7 +54,7 @@ func checkSubscribe(pk *packets.Packet) packets.Code {
 	if code := pk.SubscribeValidate(); code != packets.CodeSuccess {
 		return code
 	}
-	if ids := pk.Properties.SubscriptionIdentifier; len(ids) > 1 || len(ids) == 1 && ids[0] == 0 { // MQTT 5, 3.8.2.1.2
+	if len(pk.Properties.SubscriptionIdentifier) > 1 { // MQTT 5, 3.8.2.1.2
 		return packets.ErrProtocolViolation
 	}
 	for i := range pk.Filters {

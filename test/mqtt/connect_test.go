@@ -114,6 +114,30 @@ func TestConnectIsChecked(t *testing.T) {
 	}
 }
 
+// TestPropertiesOfConnectAreChecked sends some that may not be: the connection ends without a CONNACK.
+func TestPropertiesOfConnectAreChecked(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	for name, properties := range map[string]string{
+		"Receive Maximum 0":                 "\x21\x00\x00",
+		"Maximum Packet Size 0":             "\x27\x00\x00\x00\x00",
+		"Session Expiry Interval twice":     "\x11\x00\x00\x00\x01\x11\x00\x00\x00\x01",
+		"Request Problem Information 2":     "\x17\x02",
+		"Request Response Information 2":    "\x19\x02",
+		"a property of PUBLISH":             "\x23\x00\x01",
+		"a property that is cut off":        "\x21\x00",
+		"a user property that is not UTF-8": "\x26\x00\x01\xFF\x00\x00",
+	} {
+		body := "\x00\x04MQTT\x05\x02\x00\x00" + string([]byte{byte(len(properties))}) + properties + "\x00\x01c"
+		c := s.dial(t, v5)
+		c.write([]byte{packets.Connect << 4, byte(len(body))})
+		c.write([]byte(body))
+		if pk, err := c.next(patience); err == nil {
+			t.Errorf("%s: packet type %d with reason %#x, want the end of the connection", name, pk.FixedHeader.Type, pk.ReasonCode)
+		}
+	}
+}
+
 func TestUnknownProtocolLevelIsRefusedWithACode(t *testing.T) {
 	t.Parallel()
 	s := start(t, broker.Options{})

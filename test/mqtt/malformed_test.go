@@ -47,6 +47,9 @@ func TestMalformedPackets(t *testing.T) {
 		{"PUBLISH with an unknown property", "", "\x30\x06\x00\x01a\x02\x7F\x01", 0x81},
 		{"PUBLISH with properties longer than the packet", "", "\x30\x05\x00\x01a\x09\x01", 0x81},
 		{"PUBLISH with a user property that is not UTF-8", "", "\x30\x0A\x00\x01a\x06\x26\x00\x01\xFF\x00\x00", 0x81},
+		{"PUBLISH with a property twice", "", "\x30\x0E\x00\x01a\x0A\x02\x00\x00\x00\x01\x02\x00\x00\x00\x01", 0x82},
+		{"PUBLISH with payload format 2", "", "\x30\x06\x00\x01a\x02\x01\x02", 0x82},
+		{"PUBLISH with a property longer than the properties", "", "\x30\x09\x00\x01a\x02\x02\x00\x00\x00\x01", 0x81},
 		{"PUBACK without a packet identifier", "\x40\x00", "\x40\x00", 0x81},
 		{"PUBREL without a packet identifier", "\x62\x01\x00", "\x62\x01\x00", 0x81},
 
@@ -54,6 +57,8 @@ func TestMalformedPackets(t *testing.T) {
 		{"SUBSCRIBE with packet identifier 0", "\x82\x06\x00\x00\x00\x01a\x00", "\x82\x07\x00\x00\x00\x00\x01a\x00", 0x82},
 		{"SUBSCRIBE with QoS 3", "\x82\x06\x00\x01\x00\x01a\x03", "\x82\x07\x00\x01\x00\x00\x01a\x03", 0x82},
 		{"SUBSCRIBE with reserved bits", "\x82\x06\x00\x01\x00\x01a\x04", "", 0},
+		{"SUBSCRIBE with the highest reserved bit", "\x82\x06\x00\x01\x00\x01a\x80", "\x82\x07\x00\x01\x00\x00\x01a\x81", 0x81},
+		{"SUBSCRIBE without options", "\x82\x05\x00\x01\x00\x01a", "\x82\x06\x00\x01\x00\x00\x01a", 0x81},
 		{"SUBSCRIBE with a filter that is not UTF-8", "\x82\x06\x00\x01\x00\x01\xFF\x00", "\x82\x07\x00\x01\x00\x00\x01\xFF\x00", 0x81},
 		{"SUBSCRIBE with Retain Handling 3", "", "\x82\x07\x00\x01\x00\x00\x01a\x30", 0x82},
 		{"SUBSCRIBE to a shared one with No Local", "", "\x82\x10\x00\x01\x00\x00\x0A$share/g/a\x04", 0x82},
