@@ -34,7 +34,7 @@ FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' -run '^$$' $$pkg | grep ^Fuzz); do \
-	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit; \
+	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg || exit; \
 	  done; done
 
 bench: ## run the benchmarks (bench/README.md tells how to read them)

@@ -3,6 +3,7 @@ package things
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/umbra-iot/umbra/shadow"
@@ -68,8 +69,8 @@ func (s *Service) replay(ctx context.Context, id shadow.ID, from uint64) (last u
 		}
 		return r.Version, nil
 	}
-	for i := len(changes) - 1; i >= 0; i-- {
-		s.announce(id, topics, changes[i])
+	for _, p := range slices.Backward(changes) {
+		s.announce(id, topics, p)
 	}
 	return r.Version, nil
 }
@@ -88,11 +89,11 @@ func (s *Service) rebuild(ctx context.Context, key statestore.Key, doc *shadow.D
 		return nil, err
 	}
 	var changes []past
-	for i := len(entries) - 1; i >= 0; i-- {
-		if entries[i].Version != doc.Version() {
+	for _, e := range slices.Backward(entries) {
+		if e.Version != doc.Version() {
 			continue // newer than the record that was read: another process is at work and announces it
 		}
-		entry, err := shadow.DecodeHistory(entries[i].Version, entries[i].Body)
+		entry, err := shadow.DecodeHistory(e.Version, e.Body)
 		if err != nil {
 			return nil, err
 		}
