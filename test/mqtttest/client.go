@@ -13,6 +13,9 @@ import (
 // writeTimeout bounds a write to a server that does not read.
 const writeTimeout = 30 * time.Second
 
+// closeWait bounds how long Close waits for the server's end of a connection.
+const closeWait = 5 * time.Second
+
 // Options of a connection.
 type Options struct {
 	Version   byte          // V311 (default) or V5
@@ -306,9 +309,14 @@ func (c *Client) Err() error {
 	return c.err
 }
 
-// Close sends DISCONNECT and ends the connection.
+// Close sends DISCONNECT and waits a moment until the server ends the
+// connection, so that it has read all that was sent before.
 func (c *Client) Close() {
 	_ = c.Write([]byte{TypeDisconnect << 4, 0}) // the connection may have ended
+	select {
+	case <-c.done:
+	case <-time.After(closeWait):
+	}
 	c.Abort()
 }
 
