@@ -190,7 +190,8 @@ func TestAgainstMap(t *testing.T) {
 			delete(model, n)
 		case 3:
 			clock += int64(rnd.IntN(3))
-			for s.Expire(clock, 7) > 0 {
+			for n := 1; n > 0; {
+				n = s.Expire(clock, 7)
 			}
 			for n, m := range model {
 				if m.Expired(clock) {
