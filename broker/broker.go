@@ -41,9 +41,10 @@ import (
 
 // Options of a Broker. The zero value works.
 type Options struct {
-	Log    *slog.Logger // default: discard
-	Limits Limits
-	Now    func() time.Time // default time.Now
+	Log     *slog.Logger // default: discard
+	Limits  Limits
+	Profile Profile
+	Now     func() time.Time // default time.Now
 
 	// Authorize decides what a client may do; nil allows everything.
 	Authorize func(Access) bool
@@ -60,6 +61,7 @@ type Options struct {
 type Broker struct {
 	log       *slog.Logger
 	limits    Limits
+	profile   Profile
 	clock     func() time.Time
 	authorize func(Access) bool
 	origins   []string
@@ -104,6 +106,7 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{
 		log:       o.Log,
 		limits:    limits,
+		profile:   o.Profile,
 		clock:     o.Now,
 		authorize: o.Authorize,
 		origins:   o.Origins,
@@ -113,6 +116,7 @@ func New(o Options) (*Broker, error) {
 		index:     topic.NewIndex[*client](limits.TopicLevels),
 		retained:  retained.New(retained.Limits{Messages: limits.RetainedMessages, Bytes: limits.RetainedBytes}),
 	}
+	b.index.NoParent = o.Profile.NoParent
 	b.isLive = func(c *client) bool { return c.online.Load() }
 	b.routes.New = func() any { return new([]topic.Entry[*client]) }
 	b.listener = listener.New(listener.Options{Handle: b.handle, Log: o.Log, FirstRead: limits.ConnectTimeout})

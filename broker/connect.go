@@ -40,7 +40,7 @@ func (c *conn) take(pk *packets.Packet) {
 	c.clientID = strings.Clone(pk.Connect.ClientIdentifier)
 	c.cleanStart = pk.Connect.Clean
 	c.askedAlive = time.Duration(pk.Connect.Keepalive) * time.Second
-	c.keepAlive = c.askedAlive
+	c.keepAlive = c.b.profile.keepAlive(c.askedAlive)
 	if limit := c.b.limits.KeepAlive; limit != 0 && c.version >= wire.V5 && (c.keepAlive == 0 || c.keepAlive > limit) {
 		c.keepAlive = limit
 	}
@@ -184,6 +184,12 @@ func (c *conn) connack() {
 	p.RetainAvailable, p.RetainAvailableFlag = 1, true
 	p.WildcardSubAvailable, p.WildcardSubAvailableFlag = 1, true
 	p.SubIDAvailable, p.SubIDAvailableFlag = 1, true
+	if c.b.profile.NoIdentifiers {
+		p.SubIDAvailable = 0
+	}
+	if c.b.profile.NoQoS2 {
+		p.MaximumQos, p.MaximumQosFlag = 1, true // [MQTT-3.2.2-9]
+	}
 	p.SharedSubAvailable, p.SharedSubAvailableFlag = 1, true
 	c.sendConnack(&pk)
 }

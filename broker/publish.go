@@ -52,6 +52,9 @@ func (c *conn) resolve(pk *packets.Packet) packets.Code {
 	if code := pk.PublishValidate(c.b.limits.TopicAliasMaximum); code != packets.CodeSuccess {
 		return code
 	}
+	if c.b.profile.refusesQoS(pk.FixedHeader.Qos) {
+		return packets.ErrQosNotSupported
+	}
 	if strings.ContainsAny(pk.Properties.ResponseTopic, "+#") { // [MQTT-3.3.2-14]
 		return packets.ErrProtocolViolationSurplusWildcard
 	}
@@ -265,6 +268,9 @@ func (b *Broker) refusal(from *client, m *wire.Message) outcome {
 	}
 	if err := topic.ValidName(m.Topic); err != nil {
 		return outcome{code: packets.ErrTopicNameInvalid.Code, text: err.Error()}
+	}
+	if b.profile.refusesTopic(m.Topic) {
+		return outcome{code: packets.ErrTopicNameInvalid.Code, text: "400 topic is too long or has too many levels"}
 	}
 	return outcome{}
 }

@@ -17,6 +17,9 @@ func (c *conn) subscribe(pk *packets.Packet) bool {
 	if code := checkSubscribe(pk); code != packets.CodeSuccess {
 		return c.reject(code)
 	}
+	if c.b.profile.NoIdentifiers && len(pk.Properties.SubscriptionIdentifier) > 0 {
+		return c.reject(packets.ErrSubscriptionIdentifiersNotSupported)
+	}
 	var (
 		reasons = make([]byte, len(pk.Filters))
 		granted []string
@@ -27,7 +30,8 @@ func (c *conn) subscribe(pk *packets.Packet) bool {
 			f := &pk.Filters[i]
 			filter := strings.Clone(f.Filter)
 			o := options(f)
-			existed, code := c.grant(filter, o)
+			o.QoS = c.b.profile.qos(o.QoS)
+			existed, code := c.grant(filter, i, o)
 			if reasons[i] = code; code >= wire.ReasonFailure {
 				continue
 			}
@@ -76,18 +80,13 @@ func options(f *packets.Subscription) topic.Options {
 	}
 }
 
-// grant makes a subscription and returns the reason code for it. The client's mutex is held.
-func (c *conn) grant(filter string, o topic.Options) (existed bool, code byte) {
-	_, plain, _, err := topic.ParseShare(filter)
-	if err != nil || closedFilter(plain) {
-		return false, packets.ErrTopicFilterInvalid.Code
+// grant makes a subscription and returns the reason code for it. It is that of
+// the filter after so many others of the packet. The client's mutex is held.
+func (c *conn) grant(filter string, before int, o topic.Options) (existed bool, code byte) {
+	if code := c.refusedFilter(filter, before); code != 0 {
+		return false, code
 	}
-	if slices.Contains(c.b.limits.RefuseFilters, plain) {
-		return false, packets.ErrUnspecifiedError.Code
-	}
-	if !c.b.authorize(Access{Action: Subscribe, ClientID: c.clientID, Topic: plain}) {
-		return false, packets.ErrNotAuthorized.Code
-	}
+	var err error
 	if existed, err = c.b.index.Set(filter, c.client, o); err != nil {
 		if errors.Is(err, topic.ErrTooManyLevels) {
 			return false, packets.ErrQuotaExceeded.Code
@@ -96,6 +95,27 @@ func (c *conn) grant(filter string, o topic.Options) (existed bool, code byte) {
 	}
 	c.client.sess.Subscribe(filter, o)
 	return existed, o.QoS
+}
+
+// refusedFilter returns the reason code for a filter that the client may not
+// subscribe to, 0 for others. The client's mutex is held.
+func (c *conn) refusedFilter(filter string, before int) byte {
+	_, plain, _, err := topic.ParseShare(filter)
+	others := c.client.sess.SubscriptionCount()
+	if _, existed := c.client.sess.Subscription(filter); existed {
+		others--
+	}
+	switch {
+	case err != nil, closedFilter(plain), c.b.profile.refusesTopic(plain):
+		return packets.ErrTopicFilterInvalid.Code
+	case slices.Contains(c.b.limits.RefuseFilters, plain):
+		return packets.ErrUnspecifiedError.Code
+	case !c.b.authorize(Access{Action: Subscribe, ClientID: c.clientID, Topic: plain}):
+		return packets.ErrNotAuthorized.Code
+	case c.b.profile.isFull(others, before):
+		return packets.ErrQuotaExceeded.Code
+	}
+	return 0
 }
 
 // unsubscribe handles UNSUBSCRIBE.
@@ -141,6 +161,9 @@ type scan struct {
 // delivered [MQTT-3.3.1-9] to [MQTT-3.3.1-11]. mu is held.
 func (c *client) scanLater(filter string, o topic.Options, existed bool) {
 	if o.RetainHandling == 2 || o.RetainHandling == 1 && existed || strings.HasPrefix(filter, "$share/") {
+		return
+	}
+	if c.b.profile.RetainedByName && strings.ContainsAny(filter, "+#") {
 		return
 	}
 	c.scanNoMore(filter)

@@ -50,6 +50,9 @@ func (c *conn) checkWill() packets.Code {
 	if err := w.message.Validate(); err != nil {
 		return packets.ErrTopicNameInvalid
 	}
+	if c.b.profile.refusesQoS(w.message.QoS) { // [MQTT-3.2.2-12]
+		return packets.ErrQosNotSupported
+	}
 	if !c.b.authorize(Access{Action: Publish, ClientID: c.clientID, Topic: w.message.Topic}) {
 		return packets.ErrNotAuthorized
 	}

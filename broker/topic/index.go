@@ -20,6 +20,9 @@ type Options struct {
 // The others are in a tree of levels, whose edges are all in a second map: a node costs no map of its own. Looking
 // for a name takes a step for each level, and for each "+" on the way a second path.
 type Index[T comparable] struct {
+	// NoParent makes a filter such as "a/#" not match "a", other than [Match]. It does not change after the first use.
+	NoParent bool
+
 	maxLevels int
 
 	mu    sync.RWMutex // guards what follows, also what it points to
@@ -152,7 +155,7 @@ func (ix *Index[T]) collect(dst []Entry[T], name string) []Entry[T] {
 		f := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		wild := !reserved || f.node != ix.root // [MQTT-4.7.2-1]
-		if wild {
+		if wild && !(ix.NoParent && f.rest > len(name)) {
 			dst = f.node.all.appendTo(dst)
 		}
 		if f.rest > len(name) {

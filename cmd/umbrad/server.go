@@ -78,7 +78,11 @@ type server struct {
 func newServer(cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, metrics: metrics.New(), feed: rest.NewFeed()}
 	var err error
-	s.broker, err = broker.New(broker.Options{Log: log, Limits: cfg.Broker, Version: version.Get().Version})
+	options := broker.Options{Log: log, Limits: cfg.Broker, Version: version.Get().Version}
+	if cfg.AWSStrict {
+		options.Profile = broker.AWS()
+	}
+	s.broker, err = broker.New(options)
 	if err != nil {
 		return nil, err
 	}

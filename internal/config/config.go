@@ -44,6 +44,7 @@ type Config struct {
 	Profile        string
 	Shadow         shadow.Limits
 	Broker         broker.Limits
+	AWSStrict      bool
 	Quota          things.Quota
 	RequestTimeout time.Duration
 

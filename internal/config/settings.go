@@ -210,6 +210,10 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "written to one connection and not yet taken by the network",
 		},
 		{
+			Name: "aws-strict", Group: group, Default: "false", value: boolean{&c.AWSStrict},
+			Help: "deviate from MQTT as AWS IoT Core does (no QoS 2, `a/#` does not match `a`, …), so that a device that works here works there",
+		},
+		{
 			Name: "system-interval", Group: group, Default: "10s", AWS: "0s", value: duration{&c.Broker.SystemInterval, 0, forever},
 			Help: "how often the topics under `$SYS/broker` are brought up to date; 0s is never, there are none then",
 		},
