@@ -58,12 +58,22 @@ func (s *Service) enqueue(id shadow.ID, c *call) {
 		l.queued = true
 		s.ready = append(s.ready, l)
 	}
-	if start := s.workers < s.maxWorkers && len(s.ready) > 0; start {
-		s.workers++
-		s.wg.Add(1)
-		go s.work()
-	}
+	s.call()
 	s.mu.Unlock()
+}
+
+// call makes a worker come if a lane is ready. Workers stay, because a new
+// goroutine would have to grow its stack again for every batch. s.mu is held.
+func (s *Service) call() {
+	switch {
+	case len(s.ready) == 0:
+	case s.idle > 0:
+		s.idle--
+		s.arrived.Signal()
+	case s.workers < s.maxWorkers:
+		s.workers++
+		s.wg.Go(s.work)
+	}
 }
 
 // refuseUnqueued answers a call that comes after Close.
@@ -73,16 +83,19 @@ func (s *Service) refuseUnqueued(id shadow.ID, c *call) {
 	s.finish(c)
 }
 
-// take moves up to a batch of ready lanes to the worker. An empty answer means
-// that the worker has to end: it is already counted out.
+// take moves up to a batch of ready lanes to the worker, and waits until there
+// is one. An empty answer means that the service is closed.
 func (s *Service) take(jobs []job) []job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := min(len(s.ready), maxBatchLanes)
-	if n == 0 {
-		s.workers--
-		return jobs
+	for len(s.ready) == 0 {
+		if s.closed {
+			return jobs
+		}
+		s.idle++
+		s.arrived.Wait()
 	}
+	n := min(len(s.ready), maxBatchLanes)
 	for _, l := range s.ready[:n] {
 		m := min(len(l.waiting), maxLaneCalls)
 		jobs = append(jobs, job{lane: l, calls: l.waiting[:m:m]})

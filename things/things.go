@@ -74,6 +74,8 @@ type Service struct {
 	lanes   map[shadow.ID]*lane
 	ready   []*lane // lanes with calls that no worker has taken
 	workers int
+	idle    int       // workers that wait and were not called
+	arrived sync.Cond // a lane is ready, or the service is closed
 	closed  bool
 	cache   cache
 	wg      sync.WaitGroup // workers
@@ -82,7 +84,7 @@ type Service struct {
 // New returns a service.
 func New(o Options) *Service {
 	o.setDefaults()
-	return &Service{
+	s := &Service{
 		store:         o.Store,
 		pub:           o.Publisher,
 		limits:        o.Limits.WithDefaults(),
@@ -95,6 +97,8 @@ func New(o Options) *Service {
 		lanes:         map[shadow.ID]*lane{},
 		cache:         newCache(o.CacheBytes),
 	}
+	s.arrived.L = &s.mu
+	return s
 }
 
 // Close refuses new requests with code 500 and waits for those under way,
@@ -102,6 +106,7 @@ func New(o Options) *Service {
 func (s *Service) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
+	s.arrived.Broadcast()
 	s.mu.Unlock()
 	idle := make(chan struct{})
 	go func() {

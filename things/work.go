@@ -37,9 +37,8 @@ type worker struct {
 	buf    []byte // records and history entries of a batch
 }
 
-// work does batches until nothing is ready.
+// work does batches until the service is closed and nothing is ready.
 func (s *Service) work() {
-	defer s.wg.Done()
 	w := worker{s: s}
 	jobs := make([]job, 0, 16)
 	for {
