@@ -27,11 +27,11 @@ func TestOverlappingSubscriptions(t *testing.T) {
 
 func TestRefusedFilter(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{
-		Limits:    broker.Limits{RefuseFilters: []string{"test/nosubscribe", "#"}, TopicLevels: 8},
-		Authorize: func(a broker.Access) bool { return a.Action != broker.Subscribe || a.Topic != "secret" },
-	})
 	inBoth(t, func(t *testing.T, version byte) {
+		s := start(t, broker.Options{
+			Limits:    broker.Limits{RefuseFilters: []string{"test/nosubscribe", "#"}, TopicLevels: 8},
+			Authorize: func(a broker.Access) bool { return a.Action != broker.Subscribe || a.Topic != "secret" },
+		})
 		c := s.connect(t, version, t.Name())
 		for _, tt := range []struct {
 			filter      string
