@@ -151,25 +151,25 @@ func (b *Broker) Disconnect(clientID string, o DisconnectOptions) bool {
 	if c == nil {
 		return false
 	}
-	var a aftermath
-	ok := c.remove(o, &a)
-	b.conclude(a)
+	ok := false
+	b.together(func(a *aftermath) { ok = c.remove(o, a) })
 	return ok
 }
 
 // remove ends the connection, and the session if told so; false when there is neither.
 func (c *client) remove(o DisconnectOptions, a *aftermath) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	if c.gone {
 		return false
 	}
 	now := c.b.now()
 	if o.CleanSession {
 		c.sess.SetExpiry(0)
+		c.persistent.Store(false)
 	}
 	if o.PreventWill {
-		c.will = nil
+		c.setWill(nil)
 	}
 	if k := c.conn; k != nil {
 		end := cause{code: 0x98, text: "administrative action", reason: reasonAPI}

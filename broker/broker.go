@@ -33,9 +33,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/umbra-iot/umbra/broker/journal"
 	"github.com/umbra-iot/umbra/broker/listener"
 	"github.com/umbra-iot/umbra/broker/retained"
+	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/topic"
+	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/things"
 )
 
@@ -45,6 +48,11 @@ type Options struct {
 	Limits  Limits
 	Profile Profile
 	Now     func() time.Time // default time.Now
+
+	// Store keeps sessions that outlive their connection, retained messages and wills. With nil they
+	// are in memory and end with the process.
+	Store        statestore.Items
+	StoreTimeout time.Duration // of one attempt to store; default 5 s
 
 	// Authorize decides what a client may do; nil allows everything.
 	Authorize func(Access) bool
@@ -67,6 +75,10 @@ type Broker struct {
 	origins   []string
 	version   string
 
+	store    statestore.Items
+	journal  *journal.Journal // nil when nothing is stored
+	drained  []session.Item   // scratch of the journal's goroutine
+	kept     keptMessages
 	things   *things.Service
 	listener *listener.Listener
 	clients  registry
@@ -87,8 +99,9 @@ type Broker struct {
 	expiry   *time.Timer        // of the next retained message
 }
 
-// New returns a broker. Its order of life: New, then [things.New] with the broker
-// as Publisher, SetService, Serve, Shutdown, and at last the service's Close.
+// New returns a broker. Its order of life: New, [things.New] with the broker as
+// Publisher, SetService, Restore, the service's Start, Start, ServeTCP, Shutdown,
+// the service's Close, Close.
 func New(o Options) (*Broker, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -115,6 +128,11 @@ func New(o Options) (*Broker, error) {
 		greeting:  map[*conn]struct{}{},
 		index:     topic.NewIndex[*client](limits.TopicLevels),
 		retained:  retained.New(retained.Limits{Messages: limits.RetainedMessages, Bytes: limits.RetainedBytes}),
+	}
+	if o.Store != nil {
+		b.store, b.kept.b = o.Store, b
+		b.retained.Record()
+		b.journal = journal.New(journal.Options{Store: o.Store, Log: o.Log, Timeout: o.StoreTimeout})
 	}
 	b.index.NoParent = o.Profile.NoParent
 	b.isLive = func(c *client) bool { return c.online.Load() }

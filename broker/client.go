@@ -19,6 +19,8 @@ type client struct {
 	b      *Broker
 	online atomic.Bool // there is a connection that has its CONNACK
 
+	persistent atomic.Bool // the session outlives its connection
+
 	mu        sync.Mutex // guards what follows
 	gone      bool       // no longer in the registry
 	sess      *session.Session
@@ -33,6 +35,12 @@ type client struct {
 	waiting   map[uint16][]ackPlace // QoS 2 publishes under way, with the places of their repetitions
 	last      Connection            // for GetConnection
 	counted   session.Counters      // what the session dropped, as far as it is in the statistics
+	warned    int64                 // ms since the epoch when it was logged last that the queue is full
+
+	leaving     *will // is being sent as a request, and kept in the store until that is done
+	queued      bool  // the journal knows that there is something to store
+	willChanged bool  // since it was drained
+	willKept    bool  // there is one in the store
 }
 
 // ackPlace is a place in the queue of a connection.
@@ -53,9 +61,7 @@ func (r *registry) lock(b *Broker, id string) *client {
 		r.mu.Lock()
 		c := r.m[id]
 		if c == nil {
-			c = &client{id: id, b: b, sess: session.New(session.Config{
-				MaxMessages: b.limits.QueueMessages, MaxBytes: b.limits.QueueBytes, WhenFull: session.DropOldest,
-			})}
+			c = &client{id: id, b: b, sess: session.New(b.sessionConfig())}
 			r.m[id] = c
 		}
 		r.mu.Unlock()
@@ -65,6 +71,16 @@ func (r *registry) lock(b *Broker, id string) *client {
 		}
 		c.mu.Unlock()
 	}
+}
+
+func (b *Broker) sessionConfig() session.Config {
+	c := session.Config{
+		MaxMessages: b.limits.QueueMessages, MaxBytes: b.limits.QueueBytes, WhenFull: session.DropOldest, Durable: b.journal != nil,
+	}
+	if b.limits.QueueRefuses {
+		c.WhenFull = session.DropNewest
+	}
+	return c
 }
 
 func (r *registry) get(id string) *client {
@@ -99,26 +115,38 @@ func (r *registry) remove(c *client) {
 
 // deliver hands a message over: QoS 1 and 2 to the session, QoS 0 to the
 // connection. source is the message of the shadow service that m carries, if any.
-func (c *client) deliver(m *wire.Message, e *topic.Entry[*client], source *things.Message, now int64) {
+// It reports whether m was dropped for want of room.
+func (c *client) deliver(m *wire.Message, e *topic.Entry[*client], source *things.Message, now int64) (full bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
+	if source != nil && source.Replayed && c.holds(source) {
+		return false
+	}
 	if source != nil && source.Kind == shadow.KindDelta && c.deltas != nil {
 		if _, asked := c.deltas[source.ID]; asked {
 			c.deltas[source.ID] = source.Version
 		}
 	}
-	c.hand(m, e, m.Retain && e.RetainAsPublished, now)
+	return c.hand(m, e, m.Retain && e.RetainAsPublished, now)
 }
 
-// hand is the one way of a message to a client. mu is held.
-func (c *client) hand(m *wire.Message, e *topic.Entry[*client], retain bool, now int64) {
+// hand is the one way of a message to a client. It reports whether m was dropped for want of room. mu is held.
+func (c *client) hand(m *wire.Message, e *topic.Entry[*client], retain bool, now int64) (full bool) {
 	qos := min(m.QoS, e.QoS)
 	if qos == 0 {
 		c.send(m, e, retain, now)
-		return
+		return false
 	}
-	c.sess.Enqueue(session.Delivery{Message: m, QoS: qos, Retain: retain, Identifiers: e.Identifiers}, now)
+	o := c.sess.Enqueue(session.Delivery{Message: m, QoS: qos, Retain: retain, Identifiers: e.Identifiers}, now)
 	c.pump(now, false)
+	return o == session.Full
+}
+
+// roomFor reports whether the session takes m without dropping anything.
+func (c *client) roomFor(m *wire.Message, now int64) bool {
+	c.mu.Lock()
+	defer c.unlock()
+	return c.sess.Fits(m, now)
 }
 
 // send writes a QoS 0 message, or drops it when the client does not keep up. mu is held.
@@ -164,11 +192,20 @@ func (c *client) pump(now int64, reader bool) {
 
 // countDropped takes over what the session dropped. mu is held.
 func (c *client) countDropped() {
-	if n := c.sess.Counters(); n != c.counted {
-		c.b.count.dropped(n, c.counted)
-		c.counted = n
+	n := c.sess.Counters()
+	if n == c.counted {
+		return
 	}
+	if now := c.b.now(); n.Full != c.counted.Full && now-c.warned >= warnInterval.Milliseconds() {
+		c.warned = now
+		c.b.log.Warn("messages are dropped because the queue of a session is full", "client_id", c.id, "dropped", n.Full)
+	}
+	c.b.count.dropped(n, c.counted)
+	c.counted = n
 }
+
+// warnInterval is how often a session's full queue is logged.
+const warnInterval = time.Minute
 
 // resume goes on delivering to k after it was slow.
 func (c *client) resume(k *conn) {
@@ -179,7 +216,7 @@ func (c *client) resume(k *conn) {
 // withSession calls do with mu held if k still owns the session, and reports whether.
 func (c *client) withSession(k *conn, do func()) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	if c.conn != k {
 		return false
 	}
@@ -191,35 +228,54 @@ func (c *client) withSession(k *conn, do func()) bool {
 // routed when no client's mutex is held.
 type aftermath struct {
 	left  *event // the disconnected event
-	wills []*will
+	wills []departure
 }
 
-func (a *aftermath) send(w *will) {
-	if w != nil {
-		a.wills = append(a.wills, w)
-	}
+// departure is a will that is due.
+type departure struct {
+	c *client
+	w *will
 }
 
-// conclude publishes an aftermath.
-func (b *Broker) conclude(a aftermath) {
-	if a.left != nil {
-		b.emit("presence/disconnected", *a.left)
+// sendWill puts the will, if there is one, into an aftermath. One that is a request is kept in the
+// store until that is done; another one goes out of it together with what sending it stores. mu is held.
+func (c *client) sendWill(a *aftermath) {
+	w := c.will
+	if w == nil {
+		return
 	}
-	for _, w := range a.wills {
-		b.sendWill(w)
+	if _, ok := requestTopic(w.message.Topic); ok {
+		c.leaving = w
 	}
+	c.setWill(nil)
+	a.wills = append(a.wills, departure{c, w})
+}
+
+// together does what ends a connection or a session, and publishes the
+// aftermath. All of it is stored together.
+func (b *Broker) together(do func(a *aftermath)) {
+	b.journal.Group(func() {
+		var a aftermath
+		do(&a)
+		if a.left != nil {
+			b.emit("presence/disconnected", *a.left)
+		}
+		for _, d := range a.wills {
+			b.sendWill(d.c, d.w)
+		}
+	})
 }
 
 // detach ends the part of connection k in the session, unless another
 // connection has taken it over.
 func (c *client) detach(k *conn, end *cause) {
-	var a aftermath
-	c.withSession(k, func() {
-		now := c.b.now()
-		c.release(end, now, &a)
-		c.settle(now, &a)
+	c.b.together(func(a *aftermath) {
+		c.withSession(k, func() {
+			now := c.b.now()
+			c.release(end, now, a)
+			c.settle(now, a)
+		})
 	})
-	c.b.conclude(a)
 }
 
 // release takes the session from its connection. A will that is due at once is
@@ -240,12 +296,12 @@ func (c *client) release(end *cause, now int64, a *aftermath) {
 	switch {
 	case c.will == nil:
 	case end.noWill:
-		c.will = nil
-	case c.will.delay == 0 || c.b.isClosing():
-		a.send(c.will)
-		c.will = nil
+		c.setWill(nil)
+	case c.will.delay == 0 || c.b.isClosing() && c.b.journal == nil:
+		c.sendWill(a)
 	default:
 		c.willAt = now + c.will.delay.Milliseconds()
+		c.setWill(c.will)
 	}
 }
 
@@ -258,13 +314,17 @@ func (c *client) settle(now int64, a *aftermath) {
 	}
 	over := c.sess.Over(now)
 	if c.will != nil && (over || c.willAt <= now) { // [MQTT-3.1.2-8]
-		a.send(c.will)
-		c.will = nil
+		c.sendWill(a)
 	}
-	if over {
+	if over && c.leaving == nil {
 		c.dropSubscriptions()
+		c.sess.Forget()
+		c.save() // before there can be another client of the same id
 		c.b.clients.remove(c)
 		return
+	}
+	if over {
+		return // until the will is sent
 	}
 	next, ends := c.sess.ExpiresAt()
 	if c.will != nil && (!ends || c.willAt < next) {
@@ -288,11 +348,26 @@ func (c *client) tick() {
 		return
 	}
 	defer c.b.tasks.Done()
-	var a aftermath
+	c.b.together(func(a *aftermath) {
+		c.mu.Lock()
+		defer c.unlock()
+		c.settle(c.b.now(), a)
+	})
+}
+
+// left notes that w, a request, is done.
+func (c *client) left(w *will) {
 	c.mu.Lock()
-	c.settle(c.b.now(), &a)
-	c.mu.Unlock()
-	c.b.conclude(a)
+	defer c.unlock()
+	if c.leaving != w {
+		return
+	}
+	c.leaving = nil
+	c.setWill(c.will)
+	if c.conn == nil && !c.gone {
+		c.stopTimer()
+		c.timer = time.AfterFunc(0, c.tick)
+	}
 }
 
 // dropSubscriptions takes the client out of the index. mu is held.
@@ -311,13 +386,14 @@ func (c *client) shutDown() {
 	}
 }
 
-// end sends the will that waits and drops the session: with the process it is over.
+// end stops the client's timer. A will that waits is sent unless it is stored: with the process the session is over.
 func (c *client) end() {
-	var a aftermath
-	c.mu.Lock()
-	c.stopTimer()
-	a.send(c.will)
-	c.will = nil
-	c.mu.Unlock()
-	c.b.conclude(a)
+	c.b.together(func(a *aftermath) {
+		c.mu.Lock()
+		defer c.unlock()
+		c.stopTimer()
+		if c.b.journal == nil {
+			c.sendWill(a)
+		}
+	})
 }

@@ -40,6 +40,7 @@ type conn struct {
 	will          *will
 	client        *client // nil until the CONNECT is accepted
 	present       bool    // the session was there before
+	stored        bool    // what the CONNECT has changed has to be stored
 	versionNumber int64   // of events
 	acknowledged  bool    // a CONNACK of success was written; guarded by client.mu
 

@@ -99,7 +99,14 @@ func (c *conn) accept() packets.Code {
 			return code
 		}
 	}
+	if c.b.journal.Err() != nil && (c.expiry > 0 || c.will != nil) {
+		return packets.ErrServerUnavailable
+	}
 	c.takeOver()
+	if c.stored && !c.wait() {
+		c.client.withSession(c, func() { c.client.setWill(nil) })
+		return packets.ErrServerUnavailable
+	}
 	if !c.b.greeted(c) {
 		return packets.ErrServerShuttingDown
 	}
@@ -125,30 +132,32 @@ func (c *conn) identify() packets.Code {
 // it now is told to go [MQTT-3.1.4-3]; its will is sent before this connection
 // gets its CONNACK, so that it cannot undo what this connection reports.
 func (c *conn) takeOver() {
-	c.b.conclude(c.own(c.b.clients.lock(c.b, c.clientID)))
+	c.b.together(func(a *aftermath) { c.own(c.b.clients.lock(c.b, c.clientID), a) })
 }
 
 // own does takeOver for a client whose mutex is locked, and unlocks it.
-func (c *conn) own(cl *client) (a aftermath) {
-	defer cl.mu.Unlock()
+func (c *conn) own(cl *client, a *aftermath) {
+	defer cl.unlock()
 	now := c.b.now()
 	if old := cl.conn; old != nil {
 		end := cause{code: packets.ErrSessionTakenOver.Code, text: packets.ErrSessionTakenOver.Reason, reason: reasonDuplicate}
 		old.stop(end)
-		cl.release(&end, now, &a)
+		cl.release(&end, now, a)
 	}
 	cl.stopTimer()
 	if c.cleanStart || cl.sess.Over(now) {
 		cl.dropSubscriptions()
-		a.send(cl.will)
+		cl.sendWill(a)
 	}
+	c.stored = cl.persistent.Load() || cl.willKept || c.expiry > 0 || c.will != nil
 	c.present = cl.sess.Connect(session.ConnectParams{
 		Version: c.version, CleanStart: c.cleanStart, ReceiveMaximum: c.receiveMax, MaximumPacketSize: c.packetMax, Expiry: c.expiry,
 	}, now)
 	if !c.present {
 		cl.sessionID, cl.waiting, cl.counted = newSessionID(), nil, session.Counters{}
 	}
-	cl.will = c.will // one that waited is not sent any more [MQTT-3.1.3-9]
+	cl.persistent.Store(c.expiry > 0)
+	cl.setWill(c.will) // one that waited is not sent any more [MQTT-3.1.3-9]
 	cl.conn = c
 	c.versionNumber = c.b.nextVersion(now)
 	cl.last = Connection{
@@ -156,7 +165,6 @@ func (c *conn) own(cl *client) (a aftermath) {
 		SessionExpiry: time.Duration(c.expiry) * time.Second, Source: c.RemoteAddr().String(), Target: c.LocalAddr().String(),
 	}
 	c.client = cl
-	return a
 }
 
 func newSessionID() string {
@@ -269,6 +277,7 @@ func (c *conn) disconnect(pk *packets.Packet) bool {
 		expiry := c.b.limits.sessionExpiry(pk.Properties.SessionExpiryInterval)
 		c.client.withSession(c, func() {
 			c.client.sess.SetExpiry(expiry)
+			c.client.persistent.Store(expiry > 0)
 			c.client.last.SessionExpiry = time.Duration(expiry) * time.Second
 		})
 	}

@@ -122,11 +122,24 @@ func (c *client) resumed() []announcement {
 	return asked
 }
 
+// holds reports whether the client has a message of the service in its queue, or may get it again. mu is held.
+func (c *client) holds(source *things.Message) bool {
+	for m := range c.sess.Pending() {
+		if m.Topic == source.Topic && versionIn(m.Payload) == source.Version {
+			return true
+		}
+	}
+	return false
+}
+
 // versionIn returns the version that the body of a message of ours carries.
 func versionIn(body []byte) uint64 {
 	var v struct {
 		Version uint64 `json:"version"`
+		Current struct {
+			Version uint64 `json:"version"`
+		} `json:"current"`
 	}
-	_ = json.Unmarshal(body, &v) // 0 does no harm: the delta is told twice
-	return v.Version
+	_ = json.Unmarshal(body, &v) // 0 does no harm: the message is told twice
+	return max(v.Version, v.Current.Version)
 }

@@ -15,8 +15,9 @@ type Limits struct {
 	ClientIDBytes     int           // of a client identifier; default 128
 	KeepAlive         time.Duration // longest keep-alive; clients of MQTT 5 that ask for more or for none are told so; default: as the client wants
 	SessionExpiry     time.Duration // of sessions of MQTT 3.1.1, and the most that clients of MQTT 5 get; default 7 days
-	QueueMessages     int           // QoS 1 and 2 messages kept for one client; the oldest go first; default 10000
+	QueueMessages     int           // QoS 1 and 2 messages kept for one client; default 10000
 	QueueBytes        int64         // the same, in bytes; default 64 MiB
+	QueueRefuses      bool          // a full queue does not drop its oldest messages but refuses new ones to their publisher (0x97)
 	RetainedMessages  int           // retained messages in all; default 1000000
 	RetainedBytes     int64         // the same, in bytes; default 256 MiB
 	OutgoingBytes     int           // written to one connection and not yet taken by the network; default 1 MiB

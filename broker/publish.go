@@ -8,7 +8,6 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/shadow"
@@ -42,7 +41,7 @@ func (c *conn) publish(pk *packets.Packet) bool {
 	}
 	place, ok := c.acks.take(ackPuback, pk.PacketID)
 	if ok {
-		c.answer(place, ackPuback, c.b.take(c.client, m), true)
+		c.confirm(place, ackPuback, c.b.take(c.client, m), true)
 	}
 	return ok
 }
@@ -118,10 +117,7 @@ func (c *conn) ask(m *wire.Message, pk *packets.Packet, t shadow.Topic) bool {
 	}
 	place, ok := c.acks.take(kind, id)
 	if ok {
-		c.b.request(t, m, c.author(), func(r *things.Result) {
-			c.b.respond(m, r)
-			c.answer(place, kind, outcomeOf(r), false)
-		})
+		c.b.request(t, m, c.author(), func(_ *things.Result, o outcome) { c.confirm(place, kind, o, false) })
 	}
 	return ok
 }
@@ -129,38 +125,64 @@ func (c *conn) ask(m *wire.Message, pk *packets.Packet, t shadow.Topic) bool {
 func (c *conn) author() shadow.Author { return shadow.Author{Channel: "mqtt", ClientID: c.clientID} }
 
 // publishOnce takes a QoS 2 message. A repetition is acknowledged when its
-// original is [MQTT-4.3.3-10].
+// original is [MQTT-4.3.3-10]. The identifier and what a message brings about
+// are stored together.
 func (c *conn) publishOnce(m *wire.Message, id uint16, t shadow.Topic, isRequest bool) bool {
 	place, ok := c.acks.take(ackPubrec, id)
 	if !ok {
 		return false
 	}
-	state, sessionID := c.firstTime(id, place, isRequest)
-	switch state {
-	case stateGone:
+	var (
+		state     int
+		sessionID string
+		o         outcome
+	)
+	c.b.journal.Group(func() {
+		if state, sessionID = c.firstTime(id, place); state == stateFirst && !isRequest {
+			o = c.b.take(c.client, m)
+		}
+	})
+	switch {
+	case state == stateGone:
 		return false
-	case stateWaiting:
-		return true
-	case stateRepeated:
-		c.acks.done(place, 0, "", true)
-		return true
+	case state == stateFirst && isRequest:
+		c.b.request(t, m, c.author(), func(_ *things.Result, o outcome) { c.concludeOnce(place, sessionID, id, o) })
+	case state == stateFirst:
+		c.concludeOnce(place, sessionID, id, o)
+	case state == stateRepeated:
+		c.confirmOnce(outcome{waits: true}, func() []ackPlace { return []ackPlace{{c, place}} })
 	}
+	return true
+}
+
+// concludeOnce ends the processing of a QoS 2 publish. One that failed may be sent again as a new one.
+func (c *conn) concludeOnce(place uint64, sessionID string, id uint16, o outcome) {
 	cl := c.client
-	if !isRequest {
-		o := c.b.take(cl, m)
-		cl.finishOnce(sessionID, id, o)
-		c.answer(place, ackPubrec, o, true)
-		return true
+	if o.code >= wire.ReasonFailure {
+		cl.releaseOnce(sessionID, id)
 	}
-	c.b.request(t, m, c.author(), func(r *things.Result) {
-		c.b.respond(m, r)
-		o := outcomeOf(r)
-		for _, p := range cl.finishOnce(sessionID, id, o) {
+	o.waits = o.waits || cl.persistent.Load()
+	c.confirmOnce(o, func() []ackPlace { return append(cl.finishOnce(sessionID, id), ackPlace{c, place}) })
+}
+
+// confirmOnce acknowledges a QoS 2 publish with its outcome at all places where that waits, when it is durable. Where
+// nobody knows whether it is, the connection ends, and the client repeats the PUBLISH.
+func (c *conn) confirmOnce(o outcome, places func() []ackPlace) {
+	if !o.waits {
+		for _, p := range places() {
 			p.c.answer(p.place, ackPubrec, o, false)
 		}
-		c.answer(place, ackPubrec, o, false)
+		return
+	}
+	c.b.journal.After(func(err error) {
+		for _, p := range places() {
+			if err != nil {
+				p.c.hangUp(cause{reason: reasonServer})
+				continue
+			}
+			p.c.answer(p.place, ackPubrec, o, false)
+		}
 	})
-	return true
 }
 
 // What a QoS 2 PUBLISH is.
@@ -172,15 +194,13 @@ const (
 )
 
 // firstTime takes the packet identifier of a QoS 2 PUBLISH.
-func (c *conn) firstTime(id uint16, place uint64, isRequest bool) (state int, sessionID string) {
+func (c *conn) firstTime(id uint16, place uint64) (state int, sessionID string) {
 	c.client.withSession(c, func() {
 		cl := c.client
 		sessionID = cl.sessionID
 		if !cl.sess.InboundQoS2(id) {
 			state = stateFirst
-			if isRequest {
-				cl.waiting = put(cl.waiting, id, nil)
-			}
+			cl.waiting = put(cl.waiting, id, nil)
 			return
 		}
 		c.acks.repeated(place)
@@ -193,16 +213,21 @@ func (c *conn) firstTime(id uint16, place uint64, isRequest bool) (state int, se
 	return state, sessionID
 }
 
-// finishOnce ends the processing of a QoS 2 publish and returns the places of
-// its repetitions. One that failed may be sent again as a new one.
-func (c *client) finishOnce(sessionID string, id uint16, o outcome) []ackPlace {
+// releaseOnce frees the packet identifier of a QoS 2 publish that failed.
+func (c *client) releaseOnce(sessionID string, id uint16) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.sessionID != sessionID {
-		return nil // the identifier means something else by now
-	}
-	if o.code >= wire.ReasonFailure {
+	defer c.unlock()
+	if c.sessionID == sessionID { // else the identifier means something else by now
 		c.sess.Release(id)
+	}
+}
+
+// finishOnce returns the places of the repetitions of a QoS 2 publish that is acknowledged now.
+func (c *client) finishOnce(sessionID string, id uint16) []ackPlace {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.sessionID != sessionID {
+		return nil
 	}
 	places := c.waiting[id]
 	delete(c.waiting, id)
@@ -214,20 +239,40 @@ func (c *conn) released(pk *packets.Packet) bool {
 	known := false
 	alive := c.client.withSession(c, func() { known = c.client.sess.Release(pk.PacketID) })
 	w := wire.Ack{ID: pk.PacketID}
-	if known {
-		c.acks.completed()
-	} else {
+	if !known {
 		w.Reason = packets.ErrPacketIdentifierNotFound.Code
 	}
-	c.out.shut(wire.AppendPubcomp(c.out.open(), c.version, w), true)
+	c.whenStored(known, func(reader bool) {
+		if known {
+			c.acks.completed()
+		}
+		c.out.shut(wire.AppendPubcomp(c.out.open(), c.version, w), reader)
+	})
 	return alive
+}
+
+// whenStored calls do at once, or, if the session has changed and is stored, when that is durable. reader says that
+// the caller is the reading goroutine. Where nobody knows whether it is durable, the connection ends.
+func (c *conn) whenStored(changed bool, do func(reader bool)) {
+	if !changed || c.b.journal == nil || !c.client.persistent.Load() {
+		do(true)
+		return
+	}
+	c.b.journal.After(func(err error) {
+		if err != nil {
+			c.hangUp(cause{reason: reasonServer})
+			return
+		}
+		do(false)
+	})
 }
 
 // outcome is what became of a publish; the zero value is success.
 type outcome struct {
-	code byte // reason code of MQTT 5
-	text string
-	lost bool // it was not stored: whoever cannot be told so must not take it for done
+	code  byte // reason code of MQTT 5
+	text  string
+	lost  bool // it was not stored: whoever cannot be told so must not take it for done
+	waits bool // it is true when what has changed is durable
 }
 
 // answer acknowledges a publish with its outcome.
@@ -296,7 +341,7 @@ type Publication struct {
 // PublishMessage publishes p as a client would: to a request topic of a shadow it
 // is a request, whose outcome goes out on the topics of the shadow. The error
 // is ErrTopic for a topic that is not open to clients, and a *shadow.Error with
-// code 500 for a request that is perhaps not stored.
+// code 500 for what is perhaps not stored.
 func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 	m := p.Properties.message(b.now())
 	m.Topic, m.Payload, m.QoS, m.Retain, m.Publisher = p.Topic, p.Payload, p.QoS, p.Retain, p.Author.ClientID
@@ -311,29 +356,37 @@ func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 			return fmt.Errorf("%w: %s", ErrTopic, o.text)
 		case o.code >= wire.ReasonFailure:
 			return fmt.Errorf("broker: %s", o.text)
+		default:
+			return b.await(ctx, o)
 		}
-		return nil
 	}
 	outcomes := make(chan outcome, 1)
-	request := wire.NewMessage(m)
-	b.request(t, request, p.Author, func(r *things.Result) {
-		b.respond(request, r)
-		outcomes <- outcomeOf(r)
-	})
+	b.request(t, wire.NewMessage(m), p.Author, func(_ *things.Result, o outcome) { outcomes <- o })
 	select {
 	case o := <-outcomes:
 		if o.lost {
 			return &shadow.Error{Code: 500, Message: o.text}
 		}
-		return nil
+		return b.await(ctx, o)
 	case <-ctx.Done():
 		return fmt.Errorf("broker: request under way: %w", context.Cause(ctx))
 	}
 }
 
+// await waits until what a publish has changed is durable.
+func (b *Broker) await(ctx context.Context, o outcome) error {
+	if !o.waits {
+		return nil
+	}
+	if err := b.journal.Wait(ctx); err != nil {
+		return errors.Join(&shadow.Error{Code: 500, Message: unstored.text}, err)
+	}
+	return nil
+}
+
 // settled handles PUBACK, PUBREC and PUBCOMP.
 func (c *conn) settled(pk *packets.Packet) bool {
-	more := false
+	var more, received bool
 	alive := c.client.withSession(c, func() {
 		s, now := c.client.sess, c.b.now()
 		switch pk.FixedHeader.Type {
@@ -342,11 +395,14 @@ func (c *conn) settled(pk *packets.Packet) bool {
 		case packets.Pubcomp:
 			s.Completed(pk.PacketID)
 		case packets.Pubrec:
-			c.pubrel(s, pk)
+			received = s.Received(pk.PacketID, pk.ReasonCode)
 		}
 		c.client.pump(now, true)
 		more = len(c.client.scans) > 0
 	})
+	if pk.FixedHeader.Type == packets.Pubrec && pk.ReasonCode < wire.ReasonFailure {
+		c.pubrel(pk.PacketID, received)
+	}
 	if more {
 		c.client.scanOn(c, true)
 	}
@@ -354,12 +410,12 @@ func (c *conn) settled(pk *packets.Packet) bool {
 }
 
 // pubrel answers PUBREC [MQTT-4.3.3-4].
-func (c *conn) pubrel(s *session.Session, pk *packets.Packet) {
-	w := wire.Ack{ID: pk.PacketID}
-	if known := s.Received(pk.PacketID, pk.ReasonCode); !known {
+func (c *conn) pubrel(id uint16, known bool) {
+	w := wire.Ack{ID: id}
+	if !known {
 		w.Reason = packets.ErrPacketIdentifierNotFound.Code
 	}
-	if pk.ReasonCode < wire.ReasonFailure {
-		c.out.shut(wire.AppendPubrel(c.out.open(), c.version, w), true)
-	}
+	c.whenStored(known, func(reader bool) {
+		c.out.shut(wire.AppendPubrel(c.out.open(), c.version, w), reader)
+	})
 }

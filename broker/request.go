@@ -31,29 +31,36 @@ func isReserved(name string) bool {
 // request submits a shadow request; done is called once, after the commit and
 // after the messages that tell of the outcome. Other clients that subscribe to
 // the request topic get the request too, but never as a retained message.
-func (b *Broker) request(t shadow.Topic, m *wire.Message, by shadow.Author, done func(*things.Result)) {
+func (b *Broker) request(t shadow.Topic, m *wire.Message, by shadow.Author, done func(*things.Result, outcome)) {
 	b.count.requests.Add(1)
-	b.deliver(m, nil)
-	b.things.Submit(things.Request{ID: t.ID, Op: t.Op, Payload: m.Payload, Author: by}, done)
+	waits := b.deliver(m, nil).waits
+	b.things.Submit(things.Request{ID: t.ID, Op: t.Op, Payload: m.Payload, Author: by}, func(r *things.Result) {
+		o := outcomeOf(r)
+		o.waits = b.respond(m, r).waits || waits
+		if b.journal != nil && (r.Err != nil || t.Op == shadow.OpGet) {
+			o.waits = true // the service does not repeat these messages after a crash
+		}
+		done(r, o)
+	})
 }
 
 // respond sends the outcome of a request to the response topic that the request
 // names (MQTT 5, 4.10), besides the topics of the shadow.
-func (b *Broker) respond(request *wire.Message, r *things.Result) {
+func (b *Broker) respond(request *wire.Message, r *things.Result) outcome {
 	p := request.Properties
 	if p == nil || p.ResponseTopic == "" {
-		return
+		return outcome{}
 	}
 	if isReserved(p.ResponseTopic) || topic.ValidName(p.ResponseTopic) != nil ||
 		request.Publisher != "" && !b.authorize(Access{Action: Publish, ClientID: request.Publisher, Topic: p.ResponseTopic}) {
 		b.count.forbidden.Add(1)
-		return
+		return outcome{}
 	}
 	answer := wire.Message{Topic: p.ResponseTopic, Payload: r.Body(), QoS: 1}
 	if len(p.Correlation) > 0 {
 		answer.Properties = &wire.Properties{Correlation: p.Correlation}
 	}
-	b.route(wire.NewMessage(answer), nil)
+	return b.route(wire.NewMessage(answer), nil)
 }
 
 // outcomeOf translates the outcome of a request into a reason code.

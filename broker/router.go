@@ -25,22 +25,59 @@ func (b *Broker) Publish(m *things.Message) {
 // one way of a message that is not the service's, whoever sends it. from is the
 // publishing client, for NoLocal, nil when it is none.
 func (b *Broker) route(m *wire.Message, from *client) outcome {
-	if m.Retain {
-		if err := b.retain(m); err != nil {
-			return outcome{code: packets.ErrQuotaExceeded.Code, text: err.Error()}
-		}
+	if !m.Retain {
+		return b.deliver(m, from)
 	}
-	b.deliver(m, from)
-	return outcome{}
+	entries := b.match(m.Topic, from)
+	o := b.admit(m, *entries)
+	b.unmatch(entries)
+	if o.code >= wire.ReasonFailure {
+		return o
+	}
+	if err := b.retain(m); err != nil {
+		return outcome{code: packets.ErrQuotaExceeded.Code, text: err.Error()}
+	}
+	o = b.deliver(m, from)
+	o.waits = b.journal != nil
+	return o
 }
 
 // deliver is route without retaining.
-func (b *Broker) deliver(m *wire.Message, from *client) {
+func (b *Broker) deliver(m *wire.Message, from *client) outcome {
 	entries := b.match(m.Topic, from)
-	if len(*entries) > 0 {
-		b.fanOut(m, *entries, nil)
+	defer b.unmatch(entries)
+	if len(*entries) == 0 {
+		return outcome{}
 	}
-	b.unmatch(entries)
+	o := b.admit(m, *entries)
+	if o.code < wire.ReasonFailure && b.fanOut(m, *entries, nil) && b.limits.QueueRefuses {
+		return queueFull
+	}
+	return o
+}
+
+// queueFull is the outcome of a publish that a subscriber's session has no room for.
+var queueFull = outcome{code: packets.ErrQuotaExceeded.Code, text: "the queue of a subscriber is full", lost: true}
+
+// admit says whether m can be taken, and whether it has to be stored: for a
+// session that outlives its connection, or as retained message.
+func (b *Broker) admit(m *wire.Message, entries []topic.Entry[*client]) (o outcome) {
+	o.waits = m.Retain
+	for i := range entries {
+		e := &entries[i]
+		if min(m.QoS, e.QoS) == 0 || !e.Subscriber.persistent.Load() {
+			continue
+		}
+		o.waits = true
+		if b.limits.QueueRefuses && !e.Subscriber.roomFor(m, b.now()) {
+			return queueFull
+		}
+	}
+	o.waits = o.waits && b.journal != nil
+	if o.waits && b.journal.Err() != nil {
+		return unstored
+	}
+	return o
 }
 
 // match returns who gets a message on a topic. Give the slice back with unmatch.
@@ -59,12 +96,16 @@ func (b *Broker) unmatch(entries *[]topic.Entry[*client]) {
 }
 
 // fanOut hands m to the sessions and connections of its subscribers. source is
-// the message of the shadow service that m carries, nil for others.
-func (b *Broker) fanOut(m *wire.Message, entries []topic.Entry[*client], source *things.Message) {
+// the message of the shadow service that m carries, nil for others. It reports
+// whether it was dropped for want of room in a session.
+func (b *Broker) fanOut(m *wire.Message, entries []topic.Entry[*client], source *things.Message) (full bool) {
 	now := b.now()
 	for i := range entries {
-		entries[i].Subscriber.deliver(m, &entries[i], source, now)
+		if entries[i].Subscriber.deliver(m, &entries[i], source, now) {
+			full = true
+		}
 	}
+	return full
 }
 
 // retain keeps m as the retained message of its topic, until it expires.
@@ -72,6 +113,7 @@ func (b *Broker) retain(m *wire.Message) error {
 	if err := b.retained.Set(m, b.now()); err != nil {
 		return err //nolint:wrapcheck // the text is the reason string
 	}
+	b.kept.changed()
 	if m.Expires != 0 {
 		b.awaitExpiry()
 	}
@@ -90,6 +132,7 @@ func (b *Broker) expireRetained() {
 	for more := true; more; {
 		more = b.retained.Expire(b.now(), expiryStep) == expiryStep
 	}
+	b.kept.changed()
 	b.awaitExpiry()
 }
 

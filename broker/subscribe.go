@@ -42,11 +42,11 @@ func (c *conn) subscribe(pk *packets.Packet) bool {
 		for _, a := range asked {
 			c.client.expectDelta(a.id)
 		}
-		c.out.shut(wire.AppendSuback(c.out.open(), c.version, wire.SubAck{ID: pk.PacketID, Reasons: reasons}), true)
 	})
-	if !alive {
+	if !alive || !c.commit() {
 		return false
 	}
+	c.out.shut(wire.AppendSuback(c.out.open(), c.version, wire.SubAck{ID: pk.PacketID, Reasons: reasons}), true)
 	c.b.subscriptionEvent(c, "subscribed", granted)
 	c.client.scanOn(c, true)
 	c.announce(asked)
@@ -138,12 +138,13 @@ func (c *conn) unsubscribe(pk *packets.Packet) bool {
 			gone = append(gone, filter)
 			c.client.scanNoMore(filter)
 		}
-		c.out.shut(wire.AppendUnsuback(c.out.open(), c.version, wire.SubAck{ID: pk.PacketID, Reasons: reasons}), true)
 	})
-	if alive {
-		c.b.subscriptionEvent(c, "unsubscribed", gone)
+	if !alive || !c.commit() {
+		return false
 	}
-	return alive
+	c.out.shut(wire.AppendUnsuback(c.out.open(), c.version, wire.SubAck{ID: pk.PacketID, Reasons: reasons}), true)
+	c.b.subscriptionEvent(c, "unsubscribed", gone)
+	return true
 }
 
 // scanPage is how many retained messages are looked at in one step.

@@ -66,11 +66,8 @@ func (c *conn) checkWill() packets.Code {
 }
 
 // sendWill sends a will by the same door as a publish: one on a request topic is
-// a request. No client mutex is held. It does nothing for nil.
-func (b *Broker) sendWill(w *will) {
-	if w == nil {
-		return
-	}
+// a request. No client mutex is held.
+func (b *Broker) sendWill(c *client, w *will) {
 	m := w.message
 	if w.expiry > 0 {
 		m.Expires = b.now() + w.expiry.Milliseconds()
@@ -78,6 +75,7 @@ func (b *Broker) sendWill(w *will) {
 	message := wire.NewMessage(m)
 	if !b.authorize(Access{Action: Publish, ClientID: w.clientID, Topic: m.Topic}) {
 		b.count.forbidden.Add(1)
+		c.left(w)
 		return
 	}
 	t, ok := requestTopic(m.Topic)
@@ -86,9 +84,9 @@ func (b *Broker) sendWill(w *will) {
 		return
 	}
 	b.tasks.Add(1)
-	b.request(t, message, shadow.Author{Channel: "will", ClientID: w.clientID}, func(r *things.Result) {
+	b.request(t, message, shadow.Author{Channel: "will", ClientID: w.clientID}, func(r *things.Result, _ outcome) {
 		defer b.tasks.Done()
-		b.respond(message, r)
+		c.left(w)
 		if r.Err != nil {
 			b.log.Warn("will refused", "topic", m.Topic, "client_id", w.clientID, "code", r.Err.Code, "reason", r.Err.Message)
 		}

@@ -1,6 +1,7 @@
 package things_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -13,6 +14,8 @@ import (
 
 // accepted is a Publisher with a subscriber on update/accepted only.
 type accepted struct{}
+
+func (accepted) Flush(context.Context) error { return nil }
 
 func (accepted) Publish(m *things.Message) {
 	if m.Kind == shadow.KindAccepted {

@@ -1,15 +1,23 @@
 package things
 
 import (
+	"context"
+	"errors"
 	"sync"
 
 	"github.com/umbra-iot/umbra/shadow"
 )
 
-// Publisher delivers messages. Publish is called in the order in which the
-// messages of a shadow have to leave, and must not wait for a receiver.
+// Publisher delivers messages.
 type Publisher interface {
+	// Publish is called in the order in which the messages of a shadow have to leave,
+	// and must not wait for a receiver.
 	Publish(m *Message)
+
+	// Flush waits until everything that was published before survives a crash as far as it
+	// has to: what is announced and flushed is not announced again after a restart. An error
+	// means that this is not known.
+	Flush(ctx context.Context) error
 }
 
 // Publishers hands every message to each of its members in turn.
@@ -22,6 +30,15 @@ func (p Publishers) Publish(m *Message) {
 	}
 }
 
+// Flush implements Publisher.
+func (p Publishers) Flush(ctx context.Context) error {
+	var errs []error
+	for _, pub := range p {
+		errs = append(errs, pub.Flush(ctx))
+	}
+	return errors.Join(errs...)
+}
+
 // Message is one message of the service. Its payload is made when somebody
 // first asks for it: a Publisher that finds no receiver does not call Payload.
 type Message struct {
@@ -31,6 +48,10 @@ type Message struct {
 	Kind    shadow.Kind
 	Version uint64 // of the shadow after the operation (of the deleted document in delete/accepted), 0 in rejected
 	Time    int64  // ms since the epoch
+
+	// Replayed says that the message may have been published before, by a process that did not
+	// live to note that. It is not needed where it already is.
+	Replayed bool
 
 	change   *shadow.Change   // of accepted, delta and documents after an update or delete
 	document *shadow.Document // of get/accepted and of a delta without an update

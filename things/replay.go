@@ -37,6 +37,9 @@ func (s *Service) Start(ctx context.Context) error {
 		return nil
 	}
 	s.log.Info("announced what the last run had not", "shadows", len(marks))
+	if err := s.pub.Flush(ctx); err != nil {
+		return fmt.Errorf("things: announce the outbox: %w", err)
+	}
 	if err := s.store.Announced(ctx, marks); err != nil {
 		return fmt.Errorf("things: clear the outbox: %w", err)
 	}
@@ -65,6 +68,7 @@ func (s *Service) replay(ctx context.Context, id shadow.ID, from uint64) (last u
 	topics := shadow.TopicsOf(id)
 	if len(changes) == 0 { // no history is kept: the delta is what must not be lost
 		if m := currentDelta(id, topics, doc, s.now()); m != nil {
+			m.Replayed = true
 			s.pub.Publish(m)
 		}
 		return r.Version, nil
@@ -114,6 +118,7 @@ func (s *Service) announce(id shadow.ID, topics shadow.Topics, p past) {
 		version = p.change.Before.Version()
 	}
 	c.accept(&job{lane: &lane{id: id, topics: topics}}, version, p.time)
+	c.answer.Replayed, c.delta.Replayed, c.documents.Replayed = true, true, true
 	s.publish(c)
 }
 

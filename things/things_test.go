@@ -29,6 +29,8 @@ type recorder struct {
 	body map[sent]string
 }
 
+func (r *recorder) Flush(context.Context) error { return nil }
+
 func (r *recorder) Publish(m *things.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -49,6 +49,7 @@ func (s *Service) work() {
 		w.run(jobs)
 		s.release(jobs)
 		clear(jobs)
+		w.announced()
 	}
 }
 
@@ -69,7 +70,6 @@ func (w *worker) run(jobs []job) {
 		}
 		open = w.round(open)
 	}
-	w.announced()
 }
 
 // round loads, applies and commits once, and returns the jobs that need another round.
@@ -264,12 +264,17 @@ func (w *worker) committed(j *job, errs []error, i int) (again bool) {
 	}
 }
 
-// announced tells the store what need not be announced again.
+// announced tells the store what need not be announced again. Meanwhile other workers may have the lanes
+// of the batch: what they announce later is flushed later.
 func (w *worker) announced() {
 	if len(w.marks) == 0 {
 		return
 	}
 	ctx := w.s.storeContext()
+	if err := w.s.pub.Flush(ctx); err != nil {
+		w.s.log.Warn("messages may be announced again after a restart", "err", err)
+		return
+	}
 	if err := w.s.store.Announced(ctx, w.marks); err != nil {
 		w.s.log.Warn("cannot clear the outbox: messages may be announced again after a restart", "err", err)
 	}

@@ -50,6 +50,7 @@ type Store struct {
 	topics   list
 	expiries expiries
 	bytes    int64
+	changed  map[string]struct{} // topics, since the last call of Changes; nil while nobody wants to know
 }
 
 // New returns an empty store.
@@ -73,13 +74,57 @@ func (s *Store) Set(m *wire.Message, now int64) error {
 		return ErrFull
 	}
 	s.remove(m.Topic)
-	it := &item{Message: Message{m, now}, place: -1}
+	s.insert(Message{m, now})
+	s.note(m.Topic)
+	return nil
+}
+
+// insert adds a message whose topic has none.
+func (s *Store) insert(m Message) {
+	it := &item{Message: m, place: -1}
 	s.topics.insert(it)
 	s.bytes += int64(m.Size())
 	if m.Expires != 0 {
 		heap.Push(&s.expiries, it)
 	}
-	return nil
+}
+
+// Restore adds a message that was stored, whatever the limits say.
+func (s *Store) Restore(m Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(m.Topic)
+	s.insert(m)
+}
+
+// Record begins to note what changes, for Changes.
+func (s *Store) Record() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed = map[string]struct{}{}
+}
+
+func (s *Store) note(name string) {
+	if s.changed != nil {
+		s.changed[name] = struct{}{}
+	}
+}
+
+// Changes calls fn for each topic whose message changed since the last call, with the message that it has now, also
+// when that has expired; ok is false when there is none. fn must not call methods of the store.
+func (s *Store) Changes(fn func(name string, m Message, ok bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.changed {
+		if it := s.topics.get(name); it != nil {
+			fn(name, it.Message, true)
+		} else {
+			fn(name, Message{}, false)
+		}
+	}
+	if len(s.changed) > 0 {
+		s.changed = map[string]struct{}{}
+	}
 }
 
 // fits reports whether m can be kept, in place of the one that its topic has.
@@ -99,6 +144,7 @@ func (s *Store) remove(name string) bool {
 	if it == nil {
 		return false
 	}
+	s.note(it.Topic)
 	s.bytes -= int64(it.Size())
 	if it.place >= 0 {
 		heap.Remove(&s.expiries, it.place)

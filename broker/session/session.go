@@ -148,6 +148,9 @@ func (s *Session) ExpiresAt() (at int64, ok bool) {
 	return s.ended + int64(s.params.Expiry)*1000, true
 }
 
+// Ended returns when the last connection ended.
+func (s *Session) Ended() int64 { return s.ended }
+
 // Over reports whether the session has expired, so that nothing of it need be kept.
 func (s *Session) Over(now int64) bool {
 	at, ok := s.ExpiresAt()

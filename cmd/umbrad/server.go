@@ -45,10 +45,14 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 	if err != nil {
 		return err
 	}
-	defer s.closeThings()
+	defer s.closeServices()
+	if err := s.broker.Restore(ctx); err != nil {
+		return fmt.Errorf("reading sessions: %w", err)
+	}
 	if err := s.things.Start(ctx); err != nil {
 		return fmt.Errorf("announcing what the last run left: %w", err)
 	}
+	s.broker.Start()
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
@@ -78,7 +82,11 @@ type server struct {
 func newServer(cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, metrics: metrics.New(), feed: rest.NewFeed()}
 	var err error
-	options := broker.Options{Log: log, Limits: cfg.Broker, Version: version.Get().Version}
+	measured := s.metrics.Store(store, kind)
+	options := broker.Options{Log: log, Limits: cfg.Broker, Version: version.Get().Version, StoreTimeout: cfg.CommitTimeout}
+	if kind != "memory" {
+		options.Store = measured
+	}
 	if cfg.AWSStrict {
 		options.Profile = broker.AWS()
 	}
@@ -87,8 +95,8 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 		return nil, err
 	}
 	s.things = things.New(things.Options{
-		Store:         s.metrics.Store(store, kind),
-		Publisher:     both{s.broker, s.feed},
+		Store:         measured,
+		Publisher:     things.Publishers{s.broker, s.feed},
 		Limits:        cfg.Shadow,
 		Quota:         cfg.Quota,
 		Log:           log,
@@ -100,15 +108,6 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 	s.metrics.Broker(s.broker.Stats)
 	s.metrics.Things(s.things.Stats)
 	return s, nil
-}
-
-// both publishes to two publishers, in order.
-type both [2]things.Publisher
-
-// Publish implements [things.Publisher].
-func (b both) Publish(m *things.Message) {
-	b[0].Publish(m)
-	b[1].Publish(m)
 }
 
 func (s *server) listen(ctx context.Context) (err error) {
@@ -194,11 +193,15 @@ func (s *server) drain(web *http.Server) {
 	_ = g.Wait() // both log what went wrong
 }
 
-func (s *server) closeThings() {
+// closeServices waits for requests, and for what sessions have left to be stored.
+func (s *server) closeServices() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if err := s.things.Close(ctx); err != nil {
 		s.log.Warn("requests did not end in time", "err", err)
+	}
+	if err := s.broker.Close(ctx); err != nil {
+		s.log.Warn("not everything is stored", "err", err)
 	}
 }
 

@@ -64,7 +64,8 @@ var allowed = map[string][]string{
 	"broker/listener": {websocket},
 	"broker/journal":  {"statestore"},
 	"broker": {
-		"shadow", "things", "broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", mochi,
+		"shadow", "statestore", "things",
+		"broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", "broker/journal", mochi,
 	},
 
 	// HTTP, metrics and settings translate; they decide nothing.

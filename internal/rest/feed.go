@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"crypto/rand"
 	"strconv"
 	"strings"
@@ -49,6 +50,9 @@ func NewFeed() *Feed {
 		shadows: map[shadow.ID]map[*listener]struct{}{},
 	}
 }
+
+// Flush implements [things.Publisher]: there is nothing to keep.
+func (f *Feed) Flush(context.Context) error { return nil }
 
 // Publish implements [things.Publisher]. It never blocks.
 func (f *Feed) Publish(m *things.Message) {
