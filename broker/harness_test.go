@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,48 +38,78 @@ const (
 	delta    = update + "/delta"
 )
 
-// server is a broker with a shadow service on a memory store.
+// server is a broker with a shadow service on a store.
 type server struct {
 	*broker.Broker
 	things *things.Service
 	store  *storetest.Faulty
 	addr   string
+	served chan error
+	stop   func() // once
 }
 
+// start runs a broker on a new memory store, which keeps everything that there is to keep.
 func start(t *testing.T, o broker.Options) *server {
 	t.Helper()
+	return startOn(t, o, memstore.New(statestore.Options{}), true)
+}
+
+// startVolatile runs a broker whose sessions end with it.
+func startVolatile(t *testing.T, o broker.Options) *server {
+	t.Helper()
+	return startOn(t, o, memstore.New(statestore.Options{}), false)
+}
+
+func startOn(t *testing.T, o broker.Options, base statestore.Store, durable bool) *server {
+	t.Helper()
+	store := storetest.NewFaulty(base)
+	if durable {
+		o.Store = store
+	}
 	b, err := broker.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := storetest.NewFaulty(memstore.New(statestore.Options{}))
 	svc := things.New(things.Options{Store: store, Publisher: b})
 	b.SetService(svc)
-	if err := svc.Start(t.Context()); err != nil {
+	if err := errors.Join(b.Restore(t.Context()), svc.Start(t.Context())); err != nil {
 		t.Fatal(err)
 	}
+	b.Start()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- b.ServeTCP(l) }()
-	s := &server{Broker: b, things: svc, store: store, addr: l.Addr().String()}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
-		defer cancel()
-		if err := b.Shutdown(ctx); err != nil {
-			t.Errorf("Shutdown: %v", err)
-		}
-		if err := <-served; err != nil {
-			t.Errorf("ServeTCP: %v", err)
-		}
-		if err := svc.Close(ctx); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-	})
+	s := &server{Broker: b, things: svc, store: store, addr: l.Addr().String(), served: make(chan error, 1)}
+	go func() { s.served <- b.ServeTCP(l) }()
+	s.stop = sync.OnceFunc(func() { s.end(t, true) })
+	t.Cleanup(func() { s.stop() })
 	return s
 }
+
+// end ends the server as a signal does.
+func (s *server) end(t *testing.T, orderly bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	defer cancel()
+	err := errors.Join(s.Shutdown(ctx), <-s.served, s.things.Close(ctx))
+	if !orderly {
+		cancel()
+	}
+	if err := errors.Join(err, s.Close(ctx)); err != nil && orderly {
+		t.Errorf("end of the server: %v", err)
+	}
+}
+
+// kill ends the server so that nothing more gets into its store, and returns another one on the same store.
+func (s *server) kill(t *testing.T, o broker.Options) *server {
+	t.Helper()
+	s.store.SetDown(errKilled)
+	s.stop = func() {}
+	s.end(t, false)
+	return startOn(t, o, s.store.Store, true)
+}
+
+var errKilled = errors.New("the server was killed")
 
 // raw is a client that does nothing by itself.
 type raw struct {

@@ -198,7 +198,7 @@ func TestStoreFailure(t *testing.T) {
 
 func TestQoS2RepetitionIsProcessedOnceAndAcknowledgedAfterTheCommit(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{})
+	s := startVolatile(t, broker.Options{})
 	c := s.connect(t, connectOptions{id: "dev", keep: true, expiry: 100})
 	release := s.store.Hold()
 	defer release()

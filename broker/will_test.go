@@ -163,7 +163,7 @@ func TestForbiddenWillIsRefusedAtConnect(t *testing.T) {
 
 func TestShutdownSendsWillsAndSaysSo(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{})
+	s := startVolatile(t, broker.Options{})
 	c := s.connect(t, connectOptions{id: "lamp", edit: withWill(update, `{"state":{"reported":{"connected":false}}}`, nil)})
 	old := s.connect(t, connectOptions{id: "old", version: 4})
 	mute := s.dial(t, 5)
