@@ -73,3 +73,17 @@ func TestManyRetainedMessagesReachASlowSubscriber(t *testing.T) {
 		}
 	})
 }
+
+func TestRetainedMessagesOutliveTheirPublisher(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	inBoth(t, func(t *testing.T, version byte) {
+		publisher := s.connect(t, version, t.Name())
+		publisher.publish(t.Name(), "kept", 1, retained)
+		publisher.leave()
+		s.connect(t, version, t.Name()).leave() // a clean start
+		c := s.connect(t, version, "other"+t.Name())
+		c.subscribe(1, t.Name())
+		c.wantMessages("kept")
+	})
+}

@@ -395,3 +395,27 @@ func TestMessageThatAMemberRefusesGoesToNobodyElse(t *testing.T) {
 		second.unsubscribe("$share/group/a")
 	}
 }
+
+func TestReplacingASubscriptionLosesNothing(t *testing.T) {
+	t.Parallel()
+	const n = 300
+	s := start(t, broker.Options{})
+	inBoth(t, func(t *testing.T, version byte) {
+		c := s.connect(t, version, t.Name())
+		c.subscribe(1, t.Name())
+		publisher := s.connect(t, version, "publisher"+t.Name())
+		var out []byte
+		for i := range n {
+			out = append(out, publisher.encode(message(t.Name(), fmt.Sprint(i), 1, uint16(i+1)))...)
+		}
+		publisher.write(out)
+		for len(c.inbox) < n {
+			c.subscribe(1, t.Name())
+		}
+		for i, pk := range c.inbox {
+			if string(pk.Payload) != fmt.Sprint(i) {
+				t.Fatalf("message %d is %q", i, pk.Payload)
+			}
+		}
+	})
+}
