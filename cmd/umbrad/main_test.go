@@ -252,7 +252,7 @@ func TestRedisIsNotThere(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	r := umbradtest.Run(t, "--mqtt=127.0.0.1:0", "--http=off", "UMBRA_STORE=redis://app:s3cr3t@"+addr+"/0")
+	r := umbradtest.Run(t, "--mqtt=127.0.0.1:0", "--http=off", "--data="+t.TempDir(), "UMBRA_STORE=redis://app:s3cr3t@"+addr+"/0")
 	if r.Code != 1 || !strings.Contains(r.Stderr, addr) {
 		t.Errorf("umbrad without its Redis = %+v, want exit code 1 and the address", r)
 	}
