@@ -126,7 +126,8 @@ func (r *bodyReader) property(id byte) (valid bool) {
 	case packets.PropReceiveMaximum:
 		return r.uint16() != 0
 	case packets.PropMaximumPacketSize:
-		return r.uint16()|r.uint16() != 0
+		high, low := r.uint16(), r.uint16()
+		return high|low != 0
 	case packets.PropTopicAlias, packets.PropTopicAliasMaximum:
 		r.skip(2)
 	case packets.PropMessageExpiryInterval, packets.PropSessionExpiryInterval, packets.PropWillDelayInterval:

@@ -155,7 +155,7 @@ func (ix *Index[T]) collect(dst []Entry[T], name string) []Entry[T] {
 		f := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		wild := !reserved || f.node != ix.root // [MQTT-4.7.2-1]
-		if wild && !(ix.NoParent && f.rest > len(name)) {
+		if wild && (!ix.NoParent || f.rest <= len(name)) {
 			dst = f.node.all.appendTo(dst)
 		}
 		if f.rest > len(name) {

@@ -45,6 +45,7 @@ func (c *Config) settings() []Setting {
 	table = append(table, c.storeSettings()...)
 	table = append(table, c.shadowSettings()...)
 	table = append(table, c.brokerSettings()...)
+	table = append(table, c.protocolSettings()...)
 	return append(table, c.logSettings()...)
 }
 
@@ -174,10 +175,6 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "levels of a topic filter",
 		},
 		{
-			Name: "refuse-filters", Group: group, value: filters{&c.Broker.RefuseFilters},
-			Help: "topic filters with commas between them that nobody may subscribe to, such as `#,+/#`; each stands only for itself",
-		},
-		{
 			Name: "client-id-bytes", Group: group, Default: "128", value: size[int]{&c.Broker.ClientIDBytes, 1, 65535},
 			Help: "a client id",
 		},
@@ -210,20 +207,30 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "written to one connection and not yet taken by the network",
 		},
 		{
-			Name: "aws-strict", Group: group, Default: "false", value: boolean{&c.AWSStrict},
-			Help: "deviate from MQTT as AWS IoT Core does (no QoS 2, `a/#` does not match `a`, …), so that a device that works here works there",
-		},
-		{
-			Name: "system-interval", Group: group, Default: "10s", AWS: "0s", value: duration{&c.Broker.SystemInterval, 0, forever},
-			Help: "how often the topics under `$SYS/broker` are brought up to date; 0s is never, there are none then",
-		},
-		{
 			Name: "connect-timeout", Group: group, Default: "10s", value: duration{&c.Broker.ConnectTimeout, 1, forever},
 			Help: "from a new connection to the end of its CONNECT",
 		},
 		{
 			Name: "write-timeout", Group: group, Default: "20s", value: duration{&c.Broker.WriteTimeout, 1, forever},
 			Help: "a client that takes no bytes for so long is cut off",
+		},
+	}
+}
+
+func (c *Config) protocolSettings() []Setting {
+	const group = "MQTT"
+	return []Setting{
+		{
+			Name: "aws-strict", Group: group, Default: "false", value: boolean{&c.AWSStrict},
+			Help: "deviate from MQTT as AWS IoT Core does (no QoS 2, `a/#` does not match `a`, …), so that a device that works here works there",
+		},
+		{
+			Name: "refuse-filters", Group: group, value: filters{&c.Broker.RefuseFilters},
+			Help: "topic filters with commas between them that nobody may subscribe to, such as `#,+/#`; each stands only for itself",
+		},
+		{
+			Name: "system-interval", Group: group, Default: "10s", AWS: "0s", value: duration{&c.Broker.SystemInterval, 0, forever},
+			Help: "how often the topics under `$SYS/broker` are brought up to date; 0s is never, there are none then",
 		},
 	}
 }

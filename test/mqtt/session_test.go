@@ -57,7 +57,7 @@ func TestRedeliveryOnReconnect(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			typ := byte(packets.Publish)
+			typ := packets.Publish
 			if want.PacketID == first[1].PacketID {
 				typ = packets.Pubrel
 			}
@@ -65,10 +65,9 @@ func TestRedeliveryOnReconnect(t *testing.T) {
 				t.Errorf("packet type %d with identifier %d and DUP %t, want type %d with %d and DUP",
 					pk.FixedHeader.Type, pk.PacketID, pk.FixedHeader.Dup, typ, want.PacketID)
 			}
-			switch {
-			case typ == packets.Pubrel:
+			if typ == packets.Pubrel {
 				c.send(ack(packets.Pubcomp, pk.PacketID))
-			default:
+			} else {
 				c.acknowledge(pk)
 			}
 		}
