@@ -242,7 +242,7 @@ func (c *conn) released(pk *packets.Packet) bool {
 	if !known {
 		w.Reason = packets.ErrPacketIdentifierNotFound.Code
 	}
-	c.whenStored(known, func(reader bool) {
+	c.whenStored(true, func(reader bool) { // also if it is not known: that it is over may not be durable yet
 		if known {
 			c.acks.completed()
 		}

@@ -40,7 +40,7 @@ func inBoth(t *testing.T, test func(t *testing.T, version byte)) {
 	}
 }
 
-// server is a broker, with a shadow service on a memory store.
+// server is a broker on a memory store, with a shadow service.
 type server struct {
 	*broker.Broker
 	addr string
@@ -48,12 +48,18 @@ type server struct {
 
 func start(t *testing.T, o broker.Options) *server {
 	t.Helper()
+	store := memstore.New(statestore.Options{})
+	o.Store = store
 	b, err := broker.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := things.New(things.Options{Store: memstore.New(statestore.Options{}), Publisher: b})
+	service := things.New(things.Options{Store: store, Publisher: b})
 	b.SetService(service)
+	if err := errors.Join(b.Restore(t.Context()), service.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	b.Start()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +69,7 @@ func start(t *testing.T, o broker.Options) *server {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 		defer cancel()
-		if err := errors.Join(b.Shutdown(ctx), <-served, service.Close(ctx)); err != nil {
+		if err := errors.Join(b.Shutdown(ctx), <-served, service.Close(ctx), b.Close(ctx)); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
 	})
