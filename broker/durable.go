@@ -346,7 +346,7 @@ func (c *conn) confirm(place uint64, kind ackKind, o outcome, reader bool) {
 		return
 	}
 	c.b.journal.After(func(err error) {
-		if err != nil {
+		if err != nil && o.code < wire.ReasonFailure {
 			o = unstored
 		}
 		c.answer(place, kind, o, false)

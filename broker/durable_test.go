@@ -471,6 +471,35 @@ func TestOutboxFillsWhatTheSessionsMiss(t *testing.T) {
 	c.wantQuiet()
 }
 
+// TestReplayDoublesNothing kills a server that has stored everything but the note that it has.
+func TestReplayDoublesNothing(t *testing.T) {
+	t.Parallel()
+	s := startOn(t, broker.Options{}, &forgetful{memstore.New(statestore.Options{})}, true)
+	c := s.connect(t, device("sub"))
+	c.subscribe(1, update+"/#")
+	c.leave()
+	eventually(t, "the client is away", func() bool {
+		k, _ := s.Connection("sub")
+		return !k.Connected
+	})
+	s.do(t, `{"state":{"desired":{"a":1}}}`)
+	s.do(t, `{"state":{"desired":{"a":2}}}`)
+	s.settled(t)
+	s = s.kill(t, broker.Options{})
+	c = s.again(t, device("sub"), true)
+	for range 2 {
+		for _, topic := range []string{accepted, delta, update + "/documents"} {
+			c.wantMessage(topic)
+		}
+	}
+	c.wantQuiet()
+}
+
+// forgetful is a store that does not note what was announced.
+type forgetful struct{ statestore.Store }
+
+func (*forgetful) Announced(context.Context, []statestore.Mark) error { return nil }
+
 func TestQueuePolicies(t *testing.T) {
 	t.Parallel()
 	for _, refuses := range []bool{false, true} {
