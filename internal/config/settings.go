@@ -188,11 +188,16 @@ func (c *Config) brokerSettings() []Setting {
 		},
 		{
 			Name: "queue-messages", Group: group, Default: "10000", value: integer[int]{&c.Broker.QueueMessages, 1, 1 << 30},
-			Help: "messages with QoS 1 or 2 kept for one client that is away or slow; the oldest go first",
+			Help: "messages with QoS 1 or 2 kept for one client that is away or slow",
 		},
 		{
 			Name: "queue-bytes", Group: group, Default: "64MiB", value: size[int64]{&c.Broker.QueueBytes, 1, 1 << 50},
 			Help: "the same in bytes",
+		},
+		{
+			Name: "queue-refuse", Group: group, Default: "false", value: boolean{&c.Broker.QueueRefuses},
+			Help: "when the queue of a session that outlives its connection is full, refuse new messages to their publisher " +
+				"(MQTT 5: 0x97; MQTT 3.1.1: the connection ends) instead of dropping the oldest ones",
 		},
 		{
 			Name: "retained-messages", Group: group, Default: "1000000", value: integer[int]{&c.Broker.RetainedMessages, 1, 1 << 30},
