@@ -270,7 +270,7 @@ func TestStoreWait(t *testing.T) {
 	redis.Start()
 	u.WaitReady()
 	waitFor(t, "the log to tell of Redis' durability", func() bool {
-		return strings.Contains(u.Log(), "redis.appendfsync=everysec")
+		return strings.Contains(u.Log(), "redis.appendfsync=always")
 	})
 	post(t, u.URL()+"/things/lamp/shadow", `{"state":{"reported":{"on":true}}}`)
 }
