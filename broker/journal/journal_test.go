@@ -192,7 +192,7 @@ func TestWhatWaitsIsOneCommit(t *testing.T) {
 }
 
 func TestDelay(t *testing.T) {
-	run(t, func(t *testing.T, s *store, j *journal.Journal, n *notes) {
+	run(t, func(t *testing.T, s *store, j *journal.Journal, _ *notes) {
 		a := &source{name: "a"}
 		a.set(j, 1)
 		time.Sleep(49 * time.Millisecond)
@@ -239,7 +239,7 @@ func TestFailure(t *testing.T) {
 }
 
 func TestHangingStore(t *testing.T) {
-	run(t, func(t *testing.T, s *store, j *journal.Journal, n *notes) {
+	run(t, func(t *testing.T, s *store, j *journal.Journal, _ *notes) {
 		release := s.hold()
 		a := &source{name: "a"}
 		a.set(j, 1)

@@ -3,6 +3,7 @@ package session_test
 import (
 	"flag"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/umbra-iot/umbra/broker/session"
@@ -245,14 +246,7 @@ func (m *model) tooLarge(p *sent) bool {
 	return m.params.MaximumPacketSize > 0 && size > int(m.params.MaximumPacketSize)
 }
 
-func (m *model) inFlight(p *sent) bool {
-	for _, q := range m.flight {
-		if p == q {
-			return true
-		}
-	}
-	return false
-}
+func (m *model) inFlight(p *sent) bool { return slices.Contains(m.flight, p) }
 
 // next lets the session send one packet, which must be the one that the slices say.
 func (m *model) next() {
@@ -280,24 +274,28 @@ func (m *model) next() {
 	if m.ids[id] != want {
 		m.t.Fatalf("Next() has identifier %d, of another message", id)
 	}
-	if m.pubrel[want] {
-		if pk.Message != nil {
-			m.t.Fatalf("Next() = PUBLISH %d, want PUBREL after its PUBREC", want.m.Sequence)
-		}
-	} else {
-		if pk.Message != want.m {
-			m.t.Fatalf("Next() = message %+v, want %d", pk.Message, want.m.Sequence)
-		}
-		if pk.Publish.Dup != (want.times > 0) || pk.Publish.QoS != want.qos {
-			m.t.Fatalf("Next() = %+v of a message written %d times", pk.Publish, want.times)
-		}
-		want.times++
-		if len(m.window) >= int(m.params.ReceiveMaximum) {
-			m.t.Fatalf("%d messages in hand, Receive Maximum %d", len(m.window)+1, m.params.ReceiveMaximum)
-		}
+	switch {
+	case m.pubrel[want] && pk.Message != nil:
+		m.t.Fatalf("Next() = PUBLISH %d, want PUBREL after its PUBREC", want.m.Sequence)
+	case !m.pubrel[want]:
+		m.publish(want, pk)
 	}
 	m.window[want] = true
 	m.toClient = append(m.toClient, pk)
+}
+
+// publish checks a PUBLISH packet.
+func (m *model) publish(want *sent, pk session.Packet) {
+	if pk.Message != want.m {
+		m.t.Fatalf("Next() = message %+v, want %d", pk.Message, want.m.Sequence)
+	}
+	if pk.Publish.Dup != (want.times > 0) || pk.Publish.QoS != want.qos {
+		m.t.Fatalf("Next() = %+v of a message written %d times", pk.Publish, want.times)
+	}
+	want.times++
+	if len(m.window) >= int(m.params.ReceiveMaximum) {
+		m.t.Fatalf("%d messages in hand, Receive Maximum %d", len(m.window)+1, m.params.ReceiveMaximum)
+	}
 }
 
 func (m *model) first(p *sent, id uint16) {
