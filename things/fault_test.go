@@ -99,9 +99,7 @@ func TestUnknownOutcomeIsAnnounced(t *testing.T) {
 	if diff := cmp.Diff(append([]sent{{topic + "update/rejected", 0}}, want...), got); diff != "" {
 		t.Errorf("messages (-want +got):\n%s", diff)
 	}
-	if marks := marksOf(t, store); len(marks) != 0 {
-		t.Errorf("outbox = %v, want it empty", marks)
-	}
+	eventually(t, "the outbox to be empty", func() bool { return len(marksOf(t, store)) == 0 })
 }
 
 func marksOf(t *testing.T, store statestore.Store) []statestore.Mark {

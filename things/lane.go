@@ -109,8 +109,8 @@ func (s *Service) take(jobs []job) []job {
 	return jobs
 }
 
-// release gives the lanes of a batch back.
-func (s *Service) release(jobs []job) {
+// release gives the lanes of a batch back, and reports whether there is more to do.
+func (s *Service) release(jobs []job) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range jobs {
@@ -130,4 +130,5 @@ func (s *Service) release(jobs []job) {
 	for l := s.cache.evict(); l != nil; l = s.cache.evict() {
 		delete(s.lanes, l.id)
 	}
+	return len(s.ready) > 0
 }

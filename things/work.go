@@ -12,6 +12,8 @@ const (
 	// maxAttempts bounds the rounds of a batch: every round after the first
 	// is a lost race with another process, or a second look at a stale document.
 	maxAttempts = 50
+	// maxMarks is how many marks a worker collects while there is more to do.
+	maxMarks = 1024
 	// maxCacheAge is how long a cached document of a shared store is trusted as
 	// the base of a compare-and-set: much less than a tombstone lives, so that a
 	// version number cannot come again meanwhile.
@@ -47,9 +49,11 @@ func (s *Service) work() {
 			return
 		}
 		w.run(jobs)
-		s.release(jobs)
+		more := s.release(jobs)
 		clear(jobs)
-		w.announced()
+		if !more || len(w.marks) >= maxMarks {
+			w.announced()
+		}
 	}
 }
 
@@ -59,7 +63,6 @@ func (w *worker) run(jobs []job) {
 	for i := range jobs {
 		open[i] = &jobs[i]
 	}
-	w.marks = w.marks[:0]
 	for attempt := 0; len(open) > 0; attempt++ {
 		if attempt == maxAttempts {
 			for _, j := range open {
@@ -264,12 +267,13 @@ func (w *worker) committed(j *job, errs []error, i int) (again bool) {
 	}
 }
 
-// announced tells the store what need not be announced again. Meanwhile other workers may have the lanes
-// of the batch: what they announce later is flushed later.
+// announced tells the store what need not be announced again. It waits for the publisher, but no request waits for
+// it: the lanes are released, and other workers may begin.
 func (w *worker) announced() {
 	if len(w.marks) == 0 {
 		return
 	}
+	defer func() { w.marks = w.marks[:0] }()
 	ctx := w.s.storeContext()
 	if err := w.s.pub.Flush(ctx); err != nil {
 		w.s.log.Warn("messages may be announced again after a restart", "err", err)
