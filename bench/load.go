@@ -15,6 +15,7 @@ import (
 
 // traffic is what the devices of a load say and hear.
 type traffic struct {
+	keep    bool // sessions outlive their connections
 	topics  func(device int) (publish, subscribe string)
 	seed    func(device int) []byte                     // first message; nil is none
 	message func(dst []byte, device, seq int) []byte    // appends one
@@ -98,7 +99,7 @@ func (l *load) device(ctx context.Context, addr string, i int, tr traffic) error
 	}
 	d := &device{conn: conn, r: bufio.NewReaderSize(conn, 8<<10), buf: make([]byte, 64<<10)}
 	publish, subscribe := tr.topics(i)
-	if err := d.connect("bench-"+strconv.Itoa(i), subscribe); err != nil {
+	if err := d.connect(mqtttest.Options{ClientID: "bench-" + strconv.Itoa(i), Keep: tr.keep}, subscribe); err != nil {
 		return err
 	}
 	m := mqtttest.Message{Topic: publish, QoS: 1}
@@ -119,12 +120,12 @@ func (l *load) device(ctx context.Context, addr string, i int, tr traffic) error
 		}
 		l.done.Add(1)
 	}
-	return d.flush([]byte{mqtttest.TypeDisconnect << 4, 0})
+	return d.flush(append(d.out, mqtttest.TypeDisconnect<<4, 0))
 }
 
 // connect connects and subscribes.
-func (d *device) connect(id, filter string) error {
-	packet := mqtttest.AppendConnect(nil, mqtttest.Options{ClientID: id})
+func (d *device) connect(o mqtttest.Options, filter string) error {
+	packet := mqtttest.AppendConnect(nil, o)
 	packet = mqtttest.AppendSubscribe(packet, mqtttest.V311, 1, filter)
 	if err := d.flush(packet); err != nil {
 		return err

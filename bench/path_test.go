@@ -48,13 +48,18 @@ func BenchmarkUpdatePath(b *testing.B) {
 	if b.N > 1 {
 		return // the first run took longer than any -benchtime asks for
 	}
-	servers := []*server{
+	measureAll(b, []*server{
 		bareServer(b),
 		umbraServer(b, "umbra memory", "memory:"),
 		redisServer(b, "umbra redis", "everysec"),
 		redisServer(b, "umbra redis fsync", "always"),
 		umbraServer(b, "umbra pebble", "pebble:"+diskDir(b)),
-	}
+	})
+}
+
+// measureAll lets servers take turns and reports. The first is what the others are compared with.
+func measureAll(b *testing.B, servers []*server) {
+	b.Helper()
 	for r := range rounds {
 		for _, s := range servers {
 			sample, err := s.run(b.Context(), fmt.Sprintf("r%d-", r))
