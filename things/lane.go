@@ -83,18 +83,24 @@ func (s *Service) refuseUnqueued(id shadow.ID, c *call) {
 	s.finish(c)
 }
 
-// take moves up to a batch of ready lanes to the worker, and waits until there
-// is one. An empty answer means that the service is closed.
-func (s *Service) take(jobs []job) []job {
+// await waits until a lane is ready. False means that the service is closed and none is.
+func (s *Service) await() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.ready) == 0 {
 		if s.closed {
-			return jobs
+			return false
 		}
 		s.idle++
 		s.arrived.Wait()
 	}
+	return true
+}
+
+// take moves up to a batch of ready lanes to the worker.
+func (s *Service) take(jobs []job) []job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n := min(len(s.ready), maxBatchLanes)
 	for _, l := range s.ready[:n] {
 		m := min(len(l.waiting), maxLaneCalls)
@@ -109,8 +115,8 @@ func (s *Service) take(jobs []job) []job {
 	return jobs
 }
 
-// release gives the lanes of a batch back, and reports whether there is more to do.
-func (s *Service) release(jobs []job) (more bool) {
+// release gives the lanes of a batch back.
+func (s *Service) release(jobs []job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range jobs {
@@ -130,5 +136,4 @@ func (s *Service) release(jobs []job) (more bool) {
 	for l := s.cache.evict(); l != nil; l = s.cache.evict() {
 		delete(s.lanes, l.id)
 	}
-	return len(s.ready) > 0
 }

@@ -179,7 +179,8 @@ func TestMessages(t *testing.T) {
 // Requests for one shadow are done in the order of Submit, and each accepted one has the next version.
 func TestOrderPerShadow(t *testing.T) {
 	t.Parallel()
-	s, rec := service(t, memory(t), nil)
+	store := memory(t)
+	s, rec := service(t, store, nil)
 	const things1, n = 20, 200
 	var wg sync.WaitGroup
 	for i := range things1 {
@@ -217,6 +218,7 @@ func TestOrderPerShadow(t *testing.T) {
 	if len(last) != 2*things1 {
 		t.Errorf("messages on %d topics, want %d", len(last), 2*things1)
 	}
+	eventually(t, "an empty outbox", func() bool { return len(marksOf(t, store)) == 0 })
 }
 
 func TestDocument(t *testing.T) {

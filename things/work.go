@@ -45,14 +45,16 @@ func (s *Service) work() {
 	jobs := make([]job, 0, 16)
 	for {
 		jobs = s.take(jobs[:0])
-		if len(jobs) == 0 {
-			return
+		if len(jobs) > 0 {
+			w.run(jobs)
+			s.release(jobs)
+			clear(jobs)
 		}
-		w.run(jobs)
-		more := s.release(jobs)
-		clear(jobs)
-		if !more || len(w.marks) >= maxMarks {
+		if len(jobs) == 0 || len(w.marks) >= maxMarks {
 			w.announced()
+		}
+		if len(jobs) == 0 && !s.await() {
+			return
 		}
 	}
 }
