@@ -20,6 +20,7 @@ type client struct {
 	online atomic.Bool // there is a connection that has its CONNACK
 
 	persistent atomic.Bool // the session outlives its connection
+	refused    atomic.Bool // a refused publish was logged
 
 	mu        sync.Mutex // guards what follows
 	gone      bool       // no longer in the registry

@@ -94,6 +94,9 @@ func (c *conn) finish() {
 	end := c.fail(cause{code: 0x80, reason: reasonServer})
 	c.acks.stop()
 	c.b.greeted(c)
+	if end.reason == reasonError {
+		c.b.log.Info("connection ended for what the client sent", "client_id", c.clientID, "remote", c.RemoteAddr().String(), "reason", end.text)
+	}
 	if c.client != nil {
 		c.client.detach(c, end)
 	}

@@ -117,7 +117,7 @@ func (c *conn) ask(m *wire.Message, pk *packets.Packet, t shadow.Topic) bool {
 	}
 	place, ok := c.acks.take(kind, id)
 	if ok {
-		c.b.request(t, m, c.author(), func(_ *things.Result, o outcome) { c.confirm(place, kind, o, false) })
+		c.b.request(c.client, t, m, c.author(), func(_ *things.Result, o outcome) { c.confirm(place, kind, o, false) })
 	}
 	return ok
 }
@@ -146,7 +146,7 @@ func (c *conn) publishOnce(m *wire.Message, id uint16, t shadow.Topic, isRequest
 	case state == stateGone:
 		return false
 	case state == stateFirst && isRequest:
-		c.b.request(t, m, c.author(), func(_ *things.Result, o outcome) { c.concludeOnce(place, sessionID, id, o) })
+		c.b.request(c.client, t, m, c.author(), func(_ *things.Result, o outcome) { c.concludeOnce(place, sessionID, id, o) })
 	case state == stateFirst:
 		c.concludeOnce(place, sessionID, id, o)
 	case state == stateRepeated:
@@ -297,9 +297,18 @@ func (c *conn) hangUp(why cause) {
 func (b *Broker) take(from *client, m *wire.Message) outcome {
 	if refusal := b.refusal(from, m); refusal.code != 0 {
 		b.count.forbidden.Add(1)
+		from.tellRefused(m.Topic, refusal.text)
 		return refusal
 	}
 	return b.route(m, from)
+}
+
+// tellRefused logs a publish that was refused, once for each client: those of MQTT 3.1.1
+// cannot be told. It does nothing for nil.
+func (c *client) tellRefused(topicName, reason string) {
+	if c != nil && !c.refused.Swap(true) {
+		c.b.log.Warn("publish refused; further ones of this client are only counted", "client_id", c.id, "topic", topicName, "reason", reason)
+	}
 }
 
 // refusal says why a message may not be published; its code is 0 when it may.
@@ -308,8 +317,11 @@ func (b *Broker) refusal(from *client, m *wire.Message) outcome {
 		return outcome{code: packets.ErrNotAuthorized.Code, text: packets.ErrNotAuthorized.Reason}
 	}
 	if isReserved(m.Topic) {
-		b.rejectName(m)
-		return outcome{code: packets.ErrTopicNameInvalid.Code, text: "400 topic is reserved or not known: " + m.Topic}
+		text := "400 topic is reserved or not known: " + m.Topic
+		if refusal := b.rejectName(m); refusal != nil {
+			text = "400 " + refusal.Message
+		}
+		return outcome{code: packets.ErrTopicNameInvalid.Code, text: text}
 	}
 	if err := topic.ValidName(m.Topic); err != nil {
 		return outcome{code: packets.ErrTopicNameInvalid.Code, text: err.Error()}
@@ -361,7 +373,7 @@ func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 		}
 	}
 	outcomes := make(chan outcome, 1)
-	b.request(t, wire.NewMessage(m), p.Author, func(_ *things.Result, o outcome) { outcomes <- o })
+	b.request(nil, t, wire.NewMessage(m), p.Author, func(_ *things.Result, o outcome) { outcomes <- o })
 	select {
 	case o := <-outcomes:
 		if o.lost {

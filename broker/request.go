@@ -30,10 +30,11 @@ func isReserved(name string) bool {
 
 // request submits a shadow request; done is called once, after the commit and
 // after the messages that tell of the outcome. Other clients that subscribe to
-// the request topic get the request too, but never as a retained message.
-func (b *Broker) request(t shadow.Topic, m *wire.Message, by shadow.Author, done func(*things.Result, outcome)) {
+// the request topic get the request too, but never as a retained message. from
+// is the publishing client, nil for none.
+func (b *Broker) request(from *client, t shadow.Topic, m *wire.Message, by shadow.Author, done func(*things.Result, outcome)) {
 	b.count.requests.Add(1)
-	waits := b.deliver(m, nil).waits
+	waits := b.deliver(m, from).waits
 	b.things.Submit(things.Request{ID: t.ID, Op: t.Op, Payload: m.Payload, Author: by}, func(r *things.Result) {
 		o := outcomeOf(r)
 		o.waits = b.respond(m, r).waits || waits
@@ -84,22 +85,24 @@ func outcomeOf(r *things.Result) outcome {
 	return o
 }
 
-// rejectName tells of a request for a thing or shadow whose name is illegal: its
-// topic is no request topic, but its rejected topic is where the client listens.
-func (b *Broker) rejectName(m *wire.Message) {
+// rejectName tells of a request for a thing or shadow whose name is illegal, and
+// returns why: its topic is no request topic, but its rejected topic is where the
+// client listens. It returns nil for other topics.
+func (b *Broker) rejectName(m *wire.Message) *shadow.Error {
 	id, ok := misnamed(m.Topic)
 	if !ok {
-		return
+		return nil
 	}
 	refusal, ok := errors.AsType[*shadow.Error](id.Validate())
 	if !ok {
-		return
+		return nil
 	}
 	told := *refusal
 	told.Token = shadow.ParseToken(m.Payload, shadow.DefaultLimits())
 	b.route(wire.NewMessage(wire.Message{
 		Topic: m.Topic + "/rejected", Payload: told.AppendRejected(nil, b.now()), QoS: 1,
 	}), nil)
+	return &told
 }
 
 // misnamed finds the names in a topic that has the form of a request topic.

@@ -84,7 +84,7 @@ func (b *Broker) sendWill(c *client, w *will) {
 		return
 	}
 	b.tasks.Add(1)
-	b.request(t, message, shadow.Author{Channel: "will", ClientID: w.clientID}, func(r *things.Result, _ outcome) {
+	b.request(nil, t, message, shadow.Author{Channel: "will", ClientID: w.clientID}, func(r *things.Result, _ outcome) {
 		defer b.tasks.Done()
 		c.left(w)
 		if r.Err != nil {

@@ -30,7 +30,7 @@ type Options struct {
 	Log           *slog.Logger     // default: discards
 	Now           func() time.Time // default time.Now
 	CacheBytes    int64            // memory for cached documents; default 64 MiB
-	CommitTimeout time.Duration    // of one commit or load, which may take up to twice as long; default 5 s
+	CommitTimeout time.Duration    // of one commit or load; default 5 s
 	TombstoneAge  time.Duration    // how long a deleted shadow keeps its version; default 48 h
 	Workers       int              // batches under way at once; default 2 for each CPU
 }
@@ -136,17 +136,17 @@ type budget struct {
 	renew time.Time
 }
 
-// storeContext bounds a call of the store: it has the commit timeout at least,
-// and less than twice of it. Many calls share one context, because making one
-// costs as much as a commit to memory.
+// storeContext bounds a call of the store: it has the commit timeout at most,
+// and three quarters of it at least. Many calls share one context, because
+// making one costs as much as a commit to memory.
 func (s *Service) storeContext() context.Context {
 	now := time.Now()
 	if b := s.budget.Load(); b != nil && now.Before(b.renew) {
 		return b.ctx
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*s.commitTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.commitTimeout)
 	context.AfterFunc(ctx, cancel) // it ends by its time, whoever still uses it
-	s.budget.Store(&budget{ctx: ctx, renew: now.Add(s.commitTimeout)})
+	s.budget.Store(&budget{ctx: ctx, renew: now.Add(s.commitTimeout / 4)})
 	return ctx
 }
 

@@ -231,6 +231,12 @@ func TestNoLocal(t *testing.T) {
 	other.publish("a", "theirs", 1)
 	c.wantMessages("theirs")
 	other.wantMessages("mine", "theirs")
+
+	const update = "$aws/things/lamp/shadow/update" // what asks for something is a message too
+	c.subscribeWith(packets.Properties{}, packets.Subscription{Filter: update, Qos: 1, NoLocal: true})
+	c.publish(update, `{"state":{}}`, 1)
+	other.publish(update, `{"state":null}`, 1)
+	c.wantMessages(`{"state":null}`)
 }
 
 func TestRetainAsPublished(t *testing.T) {
