@@ -9,8 +9,8 @@ import (
 
 // project returns the one value of a document that a path names. A path is a
 // list of keys between dots; a dot in a key is written \. and a backslash \\.
-// In an array a number is an index. Paths that begin with desired, reported or
-// delta begin in the state, all others in the document.
+// No path leads into an array. Paths that begin with desired, reported or delta
+// begin in the state, all others in the document.
 func project(doc []byte, path string) ([]byte, error) {
 	keys, ok := splitPath(path)
 	if !ok {
@@ -22,10 +22,12 @@ func project(doc []byte, path string) ([]byte, error) {
 	}
 	value := gjson.ParseBytes(doc)
 	for _, key := range keys {
-		// One key at a time, escaped: of gjson's path language only keys and indexes are wanted.
-		if value = value.Get(gjson.Escape(key)); !value.Exists() {
+		// One key at a time, escaped: nothing else of gjson's path language is wanted.
+		next := value.Get(gjson.Escape(key))
+		if !value.IsObject() || !next.Exists() {
 			return nil, refusal(http.StatusNotFound, "No value exists with path: '%s'", path)
 		}
+		value = next
 	}
 	return []byte(value.Raw), nil
 }
