@@ -4,8 +4,9 @@
 // Every setting has one name. It is the flag --NAME, the environment variable
 // UMBRA_NAME (capitals, _ for -) and the key NAME of the file. A flag wins over
 // the environment, the environment over the file, and the file over the
-// default. Nothing is ignored: an unknown key, a key that is given twice and a
-// value that cannot be used are errors, and all of them are reported at once.
+// default. An unknown flag or key, a key that is given twice and a value that
+// cannot be used are errors, and all of them are reported at once. Only unknown
+// variables are not, as others choose them too: see [UnknownEnv].
 package config
 
 import (
@@ -15,6 +16,8 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +92,7 @@ func Load(args []string, lookupEnv func(string) (string, bool)) (*Command, error
 		file, _ = lookupEnv("UMBRA_CONFIG")
 	}
 	inFile := map[string]given{}
+	origins := map[string]string{}
 	var errs []error
 	if file != "" {
 		inFile, err = readFile(file, table)
@@ -97,14 +101,15 @@ func Load(args []string, lookupEnv func(string) (string, bool)) (*Command, error
 	for _, s := range table {
 		g, ok := choose(s.Name, flags, lookupEnv, inFile)
 		if !ok {
-			g = given{origin: "default", value: s.defaultOf(cmd.Profile)}
+			g = given{origin: s.Name, value: s.defaultOf(cmd.Profile)}
 		}
+		origins[s.Name] = g.origin
 		if err := s.value.Set(g.value); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", g.origin, err))
 		}
 	}
 	cmd.complete()
-	if err := errors.Join(append(errs, cmd.validate())...); err != nil {
+	if err := errors.Join(append(errs, cmd.validate(origins))...); err != nil {
 		return nil, err
 	}
 	return cmd, nil
@@ -112,7 +117,7 @@ func Load(args []string, lookupEnv func(string) (string, bool)) (*Command, error
 
 // given is a value that somebody chose, and where.
 type given struct {
-	origin string // "--mqtt", "UMBRA_MQTT" or "umbrad.yaml:3: mqtt"
+	origin string // "--mqtt", "UMBRA_MQTT", "umbrad.yaml:3: mqtt" or, for a default, "mqtt"
 	value  string
 }
 
@@ -125,6 +130,24 @@ func choose(name string, flags map[string]given, lookupEnv func(string) (string,
 	}
 	g, ok := file[name]
 	return g, ok
+}
+
+// UnknownEnv returns the sorted names in environ, which is like [os.Environ], that look like those of settings but
+// are not, nor names that umbrad or umbra otherwise know. Each is a typing error, or somebody else's.
+func UnknownEnv(environ []string) []string {
+	known := map[string]bool{"UMBRA_CONFIG": true, "UMBRA_SERVER": true, "UMBRA_CONTEXT": true}
+	for _, s := range Settings() {
+		known[envName(s.Name)] = true
+	}
+	var unknown []string
+	for _, v := range environ {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(name, "UMBRA_") && !known[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
 }
 
 func envName(name string) string {
@@ -150,7 +173,7 @@ func parseFlags(cmd *Command, table []Setting, args []string) (flags map[string]
 		}
 	}
 	if err := fs.Parse(args); err != nil {
-		return nil, "", err
+		return nil, "", flagError(err)
 	}
 	if fs.NArg() > 0 {
 		return nil, "", fmt.Errorf("unexpected argument %q", fs.Arg(0))
@@ -158,12 +181,28 @@ func parseFlags(cmd *Command, table []Setting, args []string) (flags map[string]
 	return flags, file, nil
 }
 
-// complete fills in what follows from other settings.
+var oneDash = regexp.MustCompile(`(: | for )-([a-z])`)
+
+// flagError writes names of flags with two dashes, as the manual does.
+func flagError(err error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	return errors.New(oneDash.ReplaceAllString(err.Error(), "$1--$2"))
+}
+
+// complete fills in what follows from other settings, and writes values that have several forms in one.
 func (c *Config) complete() {
 	for _, addr := range []*string{&c.MQTT, &c.HTTP} {
 		if *addr == "" {
 			*addr = Off
 		}
+		if strings.HasPrefix(*addr, ":") {
+			*addr = "127.0.0.1" + *addr
+		}
+	}
+	if c.Store == "memory" {
+		c.Store = "memory:"
 	}
 	if c.Store == "" && c.Data != "" {
 		c.Store = "pebble:" + c.Data

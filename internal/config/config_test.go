@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -122,20 +123,22 @@ func TestErrors(t *testing.T) {
 		args []string
 		want []string // parts of the error
 	}{
-		{[]string{"--no-such"}, []string{"no-such"}},
+		{[]string{"--no-such"}, []string{": --no-such"}},
+		{[]string{"-check=maybe"}, []string{" for --check: "}},
+		{[]string{"--mqtt"}, []string{": --mqtt"}},
 		{[]string{"extra"}, []string{`unexpected argument "extra"`}},
 		{[]string{"--config", "testdata/absent.yaml"}, []string{"testdata/absent.yaml", "no such file"}},
-		{[]string{"--mqtt", "1883"}, []string{`mqtt: "1883" is not an address`}},
+		{[]string{"--mqtt", "1883"}, []string{`--mqtt: "1883" is not an address`}},
 		{[]string{"--mqtt", "127.0.0.1:99999"}, []string{"no port from 0 to 65535"}},
-		{[]string{"--mqtt", ":1883"}, []string{"not a loopback address", "allow-anonymous"}},
-		{[]string{"--http", "0.0.0.0:8080"}, []string{"http:", "not a loopback address"}},
+		{[]string{"--http", "0.0.0.0:8080"}, []string{"--http:", "not a loopback address", "allow-anonymous"}},
 		{[]string{"--http", "[::]:8080"}, []string{"not a loopback address"}},
 		{[]string{"--http", "example.com:8080"}, []string{"not a loopback address"}},
 		{[]string{"--mqtt", "off", "--http", ""}, []string{"nothing to serve"}},
-		{[]string{"--store", "mysql://x"}, []string{"store: not a known kind"}},
+		{[]string{"--store", "mysql://x"}, []string{"--store: not a known kind"}},
 		{[]string{"--store", "memory:x"}, []string{"memory: takes nothing"}},
 		{[]string{"--store", "pebble:"}, []string{"needs a directory"}},
 		{[]string{"--store", "redis:///0"}, []string{"not a Redis URL"}},
+		{[]string{"--store", "redis://127.0.0.1:0/0"}, []string{"--store: 0 is no port"}},
 		{[]string{"--document-bytes", "0"}, []string{"--document-bytes", "not a size"}},
 		{[]string{"--document-bytes", "9999999999GiB"}, []string{"not a size"}},
 		{[]string{"--commit-timeout", "0s"}, []string{"not from 1ns to"}},
@@ -158,18 +161,49 @@ func TestErrors(t *testing.T) {
 
 func TestLoopback(t *testing.T) {
 	t.Parallel()
-	for _, addr := range []string{"127.0.0.1:0", "127.9.9.9:0", "[::1]:1883", "localhost:1883", "off", ""} {
+	for _, addr := range []string{"127.0.0.1:0", "127.9.9.9:0", "[::1]:1883", "localhost:1883", ":0", ":1883", "off", ""} {
+		c, err := load(nil, "--mqtt", addr, "--allow-anonymous")
+		if err != nil {
+			t.Errorf("Load(--mqtt %q --allow-anonymous): %v", addr, err)
+		} else if c.Public() {
+			t.Errorf("Load(--mqtt %q --allow-anonymous).Public() = true", addr)
+		}
 		if _, err := load(nil, "--mqtt", addr); err != nil {
 			t.Errorf("Load(--mqtt %q): %v", addr, err)
 		}
 	}
-	for _, addr := range []string{":1883", "0.0.0.0:1883", "192.0.2.1:1883"} {
+	for _, addr := range []string{"[::]:1883", "0.0.0.0:1883", "192.0.2.1:1883"} {
 		c, err := load(nil, "--mqtt", addr, "--allow-anonymous")
 		if err != nil {
 			t.Errorf("Load(--mqtt %q --allow-anonymous): %v", addr, err)
 		} else if !c.Public() {
 			t.Errorf("Load(--mqtt %q).Public() = false", addr)
 		}
+	}
+}
+
+func TestCanonicalForms(t *testing.T) {
+	t.Parallel()
+	for _, store := range []string{"memory", "memory:"} {
+		c, err := load(nil, "--mqtt", ":0", "--http", ":8081", "--store", store)
+		if err != nil {
+			t.Errorf("Load(--store %s): %v", store, err)
+			continue
+		}
+		if c.MQTT != "127.0.0.1:0" || c.HTTP != "127.0.0.1:8081" || c.StoreName() != "memory:" {
+			t.Errorf("Load(--store %s) = mqtt %s, http %s, store %s", store, c.MQTT, c.HTTP, c.StoreName())
+		}
+	}
+}
+
+func TestUnknownEnv(t *testing.T) {
+	t.Parallel()
+	got := config.UnknownEnv([]string{
+		"UMBRA_MQTT=off", "UMBRA_CONFIG=x", "UMBRA_SERVER=x", "UMBRA_CONTEXT=x", "UMBRA_STORE_WAIT=", "HOME=/", "UMBRAGE=1",
+		"UMBRA_HTPP=:1", "UMBRA_CHECK=true",
+	})
+	if want := []string{"UMBRA_CHECK", "UMBRA_HTPP"}; !slices.Equal(got, want) {
+		t.Errorf("UnknownEnv() = %q, want %q", got, want)
 	}
 }
 

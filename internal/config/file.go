@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -23,16 +26,39 @@ func readFile(path string, table []Setting) (map[string]given, error) {
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
 		return nil, nil // an empty file
 	} else if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, syntaxError(path, data, err)
 	}
-	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: more than one document", path)
+	var second yaml.Node
+	if err := dec.Decode(&second); err == nil {
+		return nil, fmt.Errorf("%s:%d: more than one document", path, second.Line)
+	} else if !errors.Is(err, io.EOF) {
+		return nil, syntaxError(path, data, err)
 	}
 	top := doc.Content[0]
 	if top.Kind != yaml.MappingNode {
 		return nil, fmt.Errorf("%s:%d: not a mapping of settings to values", path, top.Line)
 	}
 	return readMapping(path, top, table)
+}
+
+var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
+
+// syntaxError says where err is in the file as the other errors do. The YAML package names every line but the first.
+func syntaxError(path string, data []byte, err error) error {
+	m := yamlError.FindStringSubmatch(err.Error())
+	if m == nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	line := 1
+	if n, err := strconv.Atoi(m[1]); err == nil {
+		line = n
+	}
+	hint := ""
+	lines := strings.Split(string(data), "\n")
+	if line <= len(lines) && strings.HasSuffix(strings.TrimSpace(lines[line-1]), ":") {
+		hint = " (quote values that end in a colon)"
+	}
+	return fmt.Errorf("%s:%d: %s%s", path, line, m[2], hint)
 }
 
 func readMapping(path string, top *yaml.Node, table []Setting) (map[string]given, error) {

@@ -54,11 +54,11 @@ func (c *Config) listenerSettings() []Setting {
 	return []Setting{
 		{
 			Name: "mqtt", Group: group, Default: "127.0.0.1:1883", value: text{&c.MQTT},
-			Help: "address of the MQTT listener, `off` for none; port 0 lets the system choose",
+			Help: "address of the MQTT listener, `off` for none; port 0 lets the system choose; without a host (`:1883`) it is 127.0.0.1, for every interface write `0.0.0.0:1883` or `[::]:1883`",
 		},
 		{
 			Name: "http", Group: group, Default: "127.0.0.1:8080", value: text{&c.HTTP},
-			Help: "address of the HTTP listener (REST, MQTT over WebSocket at `/mqtt`, `/metrics`), `off` for none",
+			Help: "address of the HTTP listener (REST, MQTT over WebSocket at `/mqtt`, `/metrics`), in the same forms",
 		},
 		{
 			Name: "allow-anonymous", Group: group, Default: "false", value: boolean{&c.AllowAnonymous},
@@ -76,7 +76,7 @@ func (c *Config) storeSettings() []Setting {
 		},
 		{
 			Name: "store", Group: group, value: text{&c.Store},
-			Help: "where shadows are kept: `pebble:DIR`, `redis://…`, `rediss://…` or `memory:`; empty means Pebble in the data directory",
+			Help: "where shadows are kept: `pebble:DIR`, `redis://…`, `rediss://…` or `memory`; empty means Pebble in the data directory",
 		},
 		{
 			Name: "store-wait", Group: group, Default: "0s", value: duration{&c.StoreWait, 0, forever},
