@@ -24,9 +24,10 @@ func runApp(ctx context.Context, server, stdin string, args ...string) (code int
 	return code, out.String(), problems.String()
 }
 
-// TestReplaceConflict changes the shadow between replace's look and its write, once or each time.
-func TestReplaceConflict(t *testing.T) {
-	t.Parallel()
+// contested returns the URL of a server of which others change the shadow before an update gets there, so
+// many times as the counter says.
+func contested(t *testing.T) (direct, between string, others *int) {
+	t.Helper()
 	s, stop, err := startServer()
 	if err != nil {
 		t.Fatal(err)
@@ -37,22 +38,51 @@ func TestReplaceConflict(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
-	others := 0 // updates by others still to come
-	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPatch && others > 0 {
-			others--
-			code, _, stderr := runApp(r.Context(), s.URL, "", "set", r.PathValue("thing"), fmt.Sprintf("other%d=1", others))
+	others = new(int)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v1/things/{thing}/shadow", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch && *others > 0 {
+			*others--
+			code, _, stderr := runApp(r.Context(), s.URL, "", "set", r.PathValue("thing"), fmt.Sprintf("other%d=1", *others))
 			if code != 0 {
 				t.Errorf("update by another: exit code %d, %s", code, stderr)
 			}
 		}
 		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(between.Close)
-	mux := http.NewServeMux()
-	mux.Handle("/v1/things/{thing}/shadow", between.Config.Handler)
-	between.Config.Handler = mux
+	})
+	front := httptest.NewServer(mux)
+	t.Cleanup(front.Close)
+	return s.URL, front.URL, others
+}
 
+// TestUnsetConflict changes the shadow between unset's look and its write.
+func TestUnsetConflict(t *testing.T) {
+	t.Parallel()
+	direct, between, others := contested(t)
+	runApp(t.Context(), direct, "", "set", "lamp", "a=1", "b=1", "c=1")
+	*others = 1
+	code, _, stderr := runApp(t.Context(), between, "", "unset", "lamp", "a", "x")
+	if want := "umbra: lamp: no such value: desired.x\n"; code != 0 || stderr != want {
+		t.Errorf("unset: exit code %d, stderr %q; want 0, %q", code, stderr, want)
+	}
+	*others = 100
+	if code, _, stderr = runApp(t.Context(), between, "", "unset", "lamp", "b"); code != exitConflict {
+		t.Errorf("unset of a shadow that changes all the time: exit code %d, stderr %q; want 4", code, stderr)
+	}
+	*others = 1
+	if code, _, stderr = runApp(t.Context(), between, "", "unset", "lamp", "b", "--if-version", "12"); code != exitConflict {
+		t.Errorf("unset --if-version: exit code %d, stderr %q; want 4", code, stderr)
+	}
+	_, got, _ := runApp(t.Context(), direct, "", "get", "lamp", "-o", "template={{.state.desired.a}} {{.state.desired.b}} {{.state.desired.other0}}")
+	if want := "<no value> 1 1\n"; got != want {
+		t.Errorf("desired = %q, want %q", got, want)
+	}
+}
+
+// TestReplaceConflict changes the shadow between replace's look and its write, once or each time.
+func TestReplaceConflict(t *testing.T) {
+	t.Parallel()
+	direct, between, others := contested(t)
 	tests := []struct {
 		thing  string
 		exists bool
@@ -72,15 +102,15 @@ func TestReplaceConflict(t *testing.T) {
 	}
 	for _, tt := range tests {
 		if tt.exists {
-			runApp(t.Context(), s.URL, "", "set", tt.thing, "a=1")
+			runApp(t.Context(), direct, "", "set", tt.thing, "a=1")
 		}
-		others = tt.others
+		*others = tt.others
 		args := append([]string{"replace", tt.thing, "-f", "-"}, tt.args...)
-		code, _, stderr := runApp(t.Context(), between.URL, `{"b":2}`, args...)
+		code, _, stderr := runApp(t.Context(), between, `{"b":2}`, args...)
 		if code != tt.code || stderr != tt.stderr {
 			t.Errorf("%s: exit code %d, stderr %q; want %d, %q", tt.thing, code, stderr, tt.code, tt.stderr)
 		}
-		_, got, _ := runApp(t.Context(), s.URL, "", "get", tt.thing, "--path", "desired", "-o", "ndjson")
+		_, got, _ := runApp(t.Context(), direct, "", "get", tt.thing, "--path", "desired", "-o", "ndjson")
 		if replaced := got == "{\"b\":2}\n"; replaced != (tt.code == 0) {
 			t.Errorf("%s: desired is %s after exit code %d", tt.thing, got, code)
 		}

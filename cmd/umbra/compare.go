@@ -68,6 +68,22 @@ func (a *app) printChanges(changes []change) error {
 	return nil
 }
 
+// changeObjects returns changes as JSON has them: "old" and "new" stand there only when there is such a value.
+func changeObjects(changes []change) []any {
+	out := make([]any, len(changes))
+	for i, c := range changes {
+		o := object{"path": c.path.String()}
+		if c.before != nil {
+			o["old"] = c.before.value
+		}
+		if c.after != nil {
+			o["new"] = c.after.value
+		}
+		out[i] = o
+	}
+	return out
+}
+
 // jsonPatch returns the operations of RFC 6902 that turn before into after.
 func jsonPatch(before, after object) []any { return appendPatch([]any{}, "", before, after) }
 

@@ -91,35 +91,6 @@ func overlay(base, top object) object {
 	return base
 }
 
-func newUnset(a *app) *cobra.Command {
-	var o updateOptions
-	cmd := &cobra.Command{
-		Use:   "unset THING[/NAME] PATH...",
-		Short: "Remove values from desired",
-		Long:  "Remove values from desired (or reported, with --reported). A path that leads nowhere is no error.",
-		Example: `  umbra unset lamp color
-  umbra unset lamp color.r color.g --reported
-  umbra unset lamp 'a\.b'                     # the key a.b`,
-		Args:              arguments(2, -1),
-		ValidArgsFunction: a.completeShadow,
-	}
-	updateFlags(cmd, &o)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		patch := object{}
-		for _, arg := range args[1:] {
-			p, err := parsePath(arg)
-			if err != nil {
-				return err
-			}
-			if err := put(patch, p, nil); err != nil {
-				return failf(exitUsage, "%q: %w", arg, err)
-			}
-		}
-		return a.update(cmd, args[0], patch, o)
-	}
-	return cmd
-}
-
 // update sends patch as one update of a section, and prints the outcome.
 func (a *app) update(cmd *cobra.Command, target string, patch object, o updateOptions) error {
 	ctx := cmd.Context()
@@ -139,7 +110,7 @@ func (a *app) update(cmd *cobra.Command, target string, patch object, o updateOp
 		return err
 	}
 	if o.dryRun {
-		return a.dryRun(ctx, c, id, patch, o)
+		return a.dryRun(ctx, c, id, patch, o, f)
 	}
 	accepted, err := c.Update(ctx, id, updateRequest(o, patch))
 	if err != nil {
@@ -166,7 +137,7 @@ func updateRequest(o updateOptions, patch object) []byte {
 }
 
 // dryRun prints the values that an update would change.
-func (a *app) dryRun(ctx context.Context, c *client.Client, id shadow.ID, patch object, o updateOptions) error {
+func (a *app) dryRun(ctx context.Context, c *client.Client, id shadow.ID, patch object, o updateOptions, f format) error {
 	doc, err := fetchIfAny(ctx, c, id)
 	if err != nil {
 		return err
@@ -178,10 +149,19 @@ func (a *app) dryRun(ctx context.Context, c *client.Client, id shadow.ID, patch 
 	changes := compareObjects(path{o.section()}, before, merge(before, patch))
 	if len(changes) == 0 {
 		a.note("dry run: %s would keep its values", display(id))
-		return nil
+	} else {
+		a.note("dry run: %s would change, nothing is changed now", display(id))
 	}
-	a.note("dry run: %s would change, nothing is changed now", display(id))
-	return a.printChanges(changes)
+	switch f.kind {
+	case formatTable:
+		return a.printChanges(changes)
+	case formatName:
+		_, err := fmt.Fprintln(a.stdout, display(id))
+		return err
+	}
+	return f.document(a.stdout, encodeJSON(object{
+		"thing": id.Thing, "name": id.Name, "version": doc.version(), "changes": changeObjects(changes),
+	}))
 }
 
 // printUpdated prints the outcome of an update.
