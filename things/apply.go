@@ -29,8 +29,8 @@ func (w *worker) apply(j *job, now int64) bool {
 
 // applyRequest does one request that was well formed, and fills in the call's messages.
 func (w *worker) applyRequest(j *job, c *call, now int64) *shadow.Error {
-	if c.req.Expect != 0 && c.req.Expect != liveVersion(j.doc) {
-		return &shadow.Error{Code: 409, Message: "Version conflict", Token: c.token}
+	if c.req.If != nil && !c.req.If(liveVersion(j.doc)) {
+		return &shadow.Error{Code: 412, Message: "The shadow does not meet the condition of the request", Token: c.token}
 	}
 	var err error
 	switch c.req.Op {

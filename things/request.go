@@ -11,9 +11,13 @@ type Request struct {
 	ID      shadow.ID
 	Op      shadow.Op
 	Payload []byte        // the request document; neither the caller nor the service changes it afterwards
-	Expect  uint64        // version that must be current (HTTP If-Match), besides the one in the payload; 0 is any
 	Author  shadow.Author // who asks
 	Quiet   bool          // publish neither get/accepted nor rejected: the caller answers by itself, as REST does
+
+	// If is a condition on the current version, which is 0 when there is no shadow, besides the one in the
+	// payload; nil is none. What does not meet it is refused with code 412. It runs on the service's goroutine,
+	// perhaps more than once, and must not block.
+	If func(version uint64) bool
 }
 
 // Result is the outcome of a request.

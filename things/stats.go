@@ -7,7 +7,7 @@ import (
 )
 
 // Codes are the refusal codes that Stats counts; any other one counts as 500.
-var codes = [...]int{400, 401, 403, 404, 409, 413, 415, 429, 500}
+var codes = [...]int{400, 401, 403, 404, 409, 412, 413, 415, 429, 500}
 
 // Stats are totals since the start of the process.
 type Stats struct {

@@ -140,10 +140,10 @@ func TestMessages(t *testing.T) {
 			},
 		},
 		{
-			name: "expected version is not current",
-			reqs: []things.Request{{ID: lamp, Op: shadow.OpUpdate, Payload: []byte(`{"state":{}}`), Expect: 4}},
+			name: "condition on the version is not met",
+			reqs: []things.Request{{ID: lamp, Op: shadow.OpUpdate, Payload: []byte(`{"state":{}}`), If: func(v uint64) bool { return v == 4 }}},
 			want: []sent{{topic + "update/rejected", 0}},
-			code: 409,
+			code: 412,
 		},
 		{
 			name: "bad name",

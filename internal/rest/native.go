@@ -6,8 +6,6 @@ import (
 	"mime"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -145,9 +143,9 @@ func (a *api) getShadow(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	tag := entityTag(res.Version)
-	w.Header().Set("ETag", tag)
-	if matchesTag(r.Header.Values("If-None-Match"), tag) {
+	w.Header().Set("ETag", entityTag(res.Version))
+	// A header that makes no sense costs a full answer, no more.
+	if tags, _ := tagsOf(r, "If-None-Match"); tags.matchWeakly(res.Version) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -178,23 +176,17 @@ func (a *api) deleteShadow(w http.ResponseWriter, r *http.Request) error {
 	return a.change(w, r, things.Request{Op: shadow.OpDelete})
 }
 
-// change does an update or delete under the condition of If-Match.
+// change does an update or delete under the condition of If-Match and If-None-Match.
 func (a *api) change(w http.ResponseWriter, r *http.Request, req things.Request) error {
 	var err error
 	if req.ID, err = shadowID(r); err != nil {
 		return err
 	}
-	conditional := r.Header.Get("If-Match") != ""
-	if conditional {
-		if req.Expect, err = a.expected(r, req.ID); err != nil {
-			return err
-		}
+	if req.If, err = condition(r); err != nil {
+		return err
 	}
 	res, err := a.do(r, req)
 	if err != nil {
-		if conditional && explain(err).Code == http.StatusConflict {
-			return errPrecondition
-		}
 		return err
 	}
 	if req.Op == shadow.OpUpdate {
@@ -202,48 +194,6 @@ func (a *api) change(w http.ResponseWriter, r *http.Request, req things.Request)
 	}
 	writeBody(w, http.StatusOK, contentJSON, res.Body())
 	return nil
-}
-
-var errPrecondition = refusal(http.StatusPreconditionFailed, "The shadow is not at the version of If-Match")
-
-// expected returns the version that If-Match asks for. "*" is any version of a shadow that exists.
-func (a *api) expected(r *http.Request, id shadow.ID) (uint64, error) {
-	match := strings.TrimSpace(r.Header.Get("If-Match"))
-	if match == "*" {
-		doc, err := a.Things.Document(r.Context(), id)
-		if err != nil {
-			return 0, err
-		}
-		if doc == nil {
-			return 0, errPrecondition
-		}
-		return doc.Version(), nil
-	}
-	text, err := strconv.Unquote(match)
-	if err != nil || match[0] != '"' {
-		return 0, refusal(http.StatusBadRequest, `If-Match must be one entity tag, such as "3"`)
-	}
-	version, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || version == 0 {
-		return 0, errPrecondition // no version has such a tag
-	}
-	return version, nil
-}
-
-// entityTag is the version in quotes.
-func entityTag(version uint64) string { return `"` + strconv.FormatUint(version, 10) + `"` }
-
-// matchesTag reports whether an If-None-Match header lists the tag. Weak tags count [RFC 9110, 13.1.2].
-func matchesTag(header []string, tag string) bool {
-	for _, field := range header {
-		for t := range strings.SplitSeq(field, ",") {
-			t = strings.TrimSpace(t)
-			if t == "*" || strings.TrimPrefix(t, "W/") == tag {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // getDelta answers with the delta message as it would be sent now, or with nothing when in sync.

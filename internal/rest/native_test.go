@@ -3,8 +3,11 @@ package rest_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/umbra-iot/umbra/shadow"
@@ -150,20 +153,6 @@ func TestPatch(t *testing.T) {
 	if a := s.want(200, "PATCH", path, `{"state":{"desired":{"a":1}},"clientToken":"t"}`); a.header.Get("ETag") != `"1"` || !strings.Contains(a.body, `"clientToken":"t"`) {
 		t.Errorf("PATCH = %s with ETag %s, want token t and 1", a.body, a.header.Get("ETag"))
 	}
-	s.want(200, "PATCH", path, `{"state":{}}`, "If-Match", `"1"`)
-	for _, match := range []string{`"1"`, `"3"`, `"x"`, `"0"`} {
-		s.problem(412, "PreconditionFailedException", "PATCH", path, `{"state":{}}`, "If-Match", match)
-		s.problem(412, "PreconditionFailedException", "DELETE", path, "", "If-Match", match)
-	}
-	for _, match := range []string{`2`, `W/"2"`, `"1", "2"`, "`2`", `'2'`} {
-		s.problem(400, invalid, "PATCH", path, `{"state":{}}`, "If-Match", match)
-	}
-	s.problem(409, "ConflictException", "PATCH", path, `{"state":{},"version":1}`)
-	s.want(200, "PATCH", path, `{"state":{}}`, "If-Match", `*`)
-	s.problem(412, "PreconditionFailedException", "PATCH", "/v1/things/none/shadow", `{"state":{}}`, "If-Match", `*`)
-	s.problem(412, "PreconditionFailedException", "PATCH", "/v1/things/none/shadow", `{"state":{}}`, "If-Match", `"1"`)
-	s.problem(404, notFound, "GET", "/v1/things/none/shadow", "")
-
 	const merge = "application/merge-patch+json"
 	s.want(200, "PATCH", path, `{"desired":{"a":null,"b":2}}`, "Content-Type", merge)
 	if a := s.want(200, "GET", path+"?path=desired", ""); a.body != `{"b":2}` {
@@ -173,8 +162,85 @@ func TestPatch(t *testing.T) {
 		s.problem(400, invalid, "PATCH", path, body, "Content-Type", merge)
 	}
 	s.problem(413, "RequestEntityTooLargeException", "PATCH", path, strings.Repeat(" ", 200<<10))
-	s.want(200, "DELETE", path, "", "If-Match", `"4"`)
+	s.want(200, "DELETE", path, "")
 	s.problem(404, notFound, "DELETE", path, "")
+}
+
+func TestConditionalChange(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	const (
+		path   = "/v1/things/lamp/shadow"
+		none   = "/v1/things/none/shadow"
+		failed = "PreconditionFailedException"
+		body   = `{"state":{}}`
+		match  = "If-Match"
+		not    = "If-None-Match"
+	)
+	s.want(200, "PATCH", path, body, not, `*`)
+	for i, header := range [][2]string{
+		{match, `"1"`}, {match, `"1", "2"`}, {match, `W/"3" ,,"3",`}, {match, `*`}, {match, `"a,b","5"`},
+		{not, `"1", W/"2"`}, {match, ` , "7"`},
+	} {
+		want := fmt.Sprintf(`"%d"`, i+2)
+		if tag := s.want(200, "PATCH", path, body, header[:]...).header.Get("ETag"); tag != want {
+			t.Errorf("PATCH with %s left ETag %s, want %s", header, tag, want)
+		}
+	}
+	for _, header := range [][2]string{
+		{match, `"7"`}, {match, `"9"`}, {match, `"x"`}, {match, `"0"`}, {match, `""`}, {match, `W/"8"`}, {match, `"6", "7"`},
+		{not, `*`}, {not, `"8"`}, {not, `W/"8"`}, {not, `"7", "8"`},
+	} {
+		s.problem(412, failed, "PATCH", path, body, header[:]...)
+		s.problem(412, failed, "DELETE", path, "", header[:]...)
+	}
+	for _, value := range []string{`8`, "`8`", `'8'`, `"8`, `w/"8"`, `W/ "8"`, `"8" "9"`, `"8"x`, `*, "8"`, `"8", *`, `**`, ``, `,`} {
+		for _, name := range []string{match, not} {
+			s.problem(400, invalid, "PATCH", path, body, name, value)
+			s.problem(400, invalid, "DELETE", path, "", name, value)
+		}
+	}
+	s.problem(412, failed, "PATCH", path, body, match, `"8"`, not, `*`)
+	s.problem(409, "ConflictException", "PATCH", path, `{"state":{},"version":1}`)
+	s.problem(409, "ConflictException", "PATCH", path, `{"state":{},"version":1}`, match, `"8"`)
+	s.problem(412, failed, "PATCH", none, body, match, `*`)
+	s.problem(412, failed, "PATCH", none, body, match, `"1"`)
+	s.problem(404, notFound, "DELETE", none, "", not, `*`)
+	s.problem(404, notFound, "GET", none, "")
+	s.want(200, "DELETE", path, "", match, `"7", "8"`)
+	s.problem(412, failed, "PATCH", path, body, match, `*`)
+	s.want(200, "PATCH", path, body, not, `*`) // a deleted shadow does not exist
+}
+
+// TestOneCreates has many clients make a shadow that must not exist.
+func TestOneCreates(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	var made atomic.Int32
+	var clients sync.WaitGroup
+	for range 16 {
+		clients.Go(func() {
+			req, err := http.NewRequestWithContext(t.Context(), "PATCH", s.http.URL+"/v1/things/lamp/shadow", strings.NewReader(`{"state":{}}`))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("If-None-Match", "*")
+			resp, err := s.http.Client().Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				made.Add(1)
+			}
+		})
+	}
+	clients.Wait()
+	if n := made.Load(); n != 1 {
+		t.Errorf("%d clients made the shadow, want 1", n)
+	}
 }
 
 func TestDelta(t *testing.T) {
