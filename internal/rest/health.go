@@ -61,10 +61,6 @@ func (a *api) storeReady(r *http.Request) bool {
 	// Not the request's own context: others wait for this answer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), readyTimeout)
 	defer cancel()
-	err := a.Things.Ready(ctx)
-	if was := a.ready.ok || a.ready.checked.IsZero(); err != nil && was {
-		a.Log.WarnContext(ctx, "store does not answer", "error", err)
-	}
-	a.ready.ok, a.ready.checked = err == nil, time.Now()
+	a.ready.ok, a.ready.checked = a.Things.Ready(ctx) == nil, time.Now()
 	return a.ready.ok
 }

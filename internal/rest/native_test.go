@@ -146,6 +146,29 @@ func TestPath(t *testing.T) {
 	}
 }
 
+// TestQuery checks that no parameter of the native API is left out of account.
+func TestQuery(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.update(lamp, `{"desired":{"a":1,"b":2}}`)
+	const path = "/v1/things/lamp/shadow"
+	for _, query := range []string{"?path=desired.a", "?path=", "?Name=x", "?name=&name=", "?name=a;b", "?name=%zz"} {
+		s.problem(400, invalid, "DELETE", path+query, "")
+		s.problem(400, invalid, "PATCH", path+query, `{"state":{}}`)
+	}
+	if a := s.want(400, "DELETE", path+"?path=desired.a", ""); !strings.Contains(a.body, "Query parameter 'path' is not known to this operation") {
+		t.Errorf("DELETE with a path = %s, want it to name the parameter", a.body)
+	}
+	if tag := s.want(200, "GET", path, "").header.Get("ETag"); tag != `"1"` {
+		t.Errorf(`ETag = %s, want "1"`, tag)
+	}
+	for _, target := range []string{path + "?path=version&path=version", "/v1/things?x=", "/v1/things/lamp?name=", "/v1/things/lamp/delta?path=a",
+		"/v1/things/lamp/events?prefix=", "/v1/events?name=", "/v1/version?x"} {
+		s.problem(400, invalid, "GET", target, "")
+	}
+	s.want(200, "DELETE", "/things/lamp/shadow?x=&name=", "") // as AWS
+}
+
 func TestPatch(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -19,17 +19,24 @@ import (
 	"github.com/umbra-iot/umbra/schemas"
 )
 
-// spec is openapi.json as far as answers are concerned.
+// spec is openapi.json as far as queries and answers are concerned.
 type spec struct {
 	Paths      map[string]map[string]*operation
 	Components struct {
-		Responses map[string]*response
+		Parameters map[string]*parameter
+		Responses  map[string]*response
 	}
 }
 
 type operation struct {
 	OperationID string
+	Parameters  []*parameter
 	Responses   map[string]*response
+}
+
+type parameter struct {
+	Ref      string `json:"$ref"`
+	Name, In string
 }
 
 type response struct {
@@ -67,7 +74,7 @@ func validate(t *testing.T, name, doc string) {
 	}
 }
 
-var parameter = regexp.MustCompile(`\\\{[a-zA-Z]+\\\}`)
+var placeholder = regexp.MustCompile(`\\\{[a-zA-Z]+\\\}`)
 
 // operation finds what a request asks for, nil when that is not in the file.
 func (s *spec) operation(req *http.Request) *operation {
@@ -76,7 +83,7 @@ func (s *spec) operation(req *http.Request) *operation {
 		if path == "/topics/{topic}" || path == "/retainedMessage/{topic}" {
 			part = `.*`
 		}
-		pattern := "^" + parameter.ReplaceAllString(regexp.QuoteMeta(path), part) + "$"
+		pattern := "^" + placeholder.ReplaceAllString(regexp.QuoteMeta(path), part) + "$"
 		if regexp.MustCompile(pattern).MatchString(req.URL.EscapedPath()) {
 			return operations[strings.ToLower(req.Method)]
 		}
@@ -127,17 +134,31 @@ func statusText(status int) string {
 	return string(b)
 }
 
-// TestRoutesAreDescribed holds the routes and openapi.json together, both ways.
+// query returns the names of the query parameters of an operation.
+func (s *spec) query(op *operation) (names []string) {
+	for _, p := range op.Parameters {
+		if name, ok := strings.CutPrefix(p.Ref, "#/components/parameters/"); ok {
+			p = s.Components.Parameters[name]
+		}
+		if p.In == "query" {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// TestRoutesAreDescribed holds the routes, with their queries, and openapi.json together, both ways.
 func TestRoutesAreDescribed(t *testing.T) {
 	t.Parallel()
 	var want, got []string
 	for _, r := range rest.Routes() {
 		path := strings.NewReplacer("{$}", "", "...}", "}").Replace(r.Pattern)
-		want = append(want, r.Method+" "+path)
+		want = append(want, strings.TrimSpace(r.Method+" "+path+" "+r.Query))
 	}
-	for path, operations := range loadSpec(t).Paths {
-		for method := range operations {
-			got = append(got, strings.ToUpper(method)+" "+path)
+	s := loadSpec(t)
+	for path, operations := range s.Paths {
+		for method, op := range operations {
+			got = append(got, strings.Join(append([]string{strings.ToUpper(method), path}, s.query(op)...), " "))
 		}
 	}
 	slices.Sort(want)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,6 +38,23 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, errTooLarge
 	}
 	return nil, refusal(http.StatusBadRequest, "The request body did not come to its end")
+}
+
+// checkQuery refuses a query that has other parameters than the known ones, or one of them twice.
+func checkQuery(r *http.Request, known []string) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return refusal(http.StatusBadRequest, "Invalid query: %v", err)
+	}
+	for name, values := range query {
+		if !slices.Contains(known, name) {
+			return refusal(http.StatusBadRequest, "Query parameter '%s' is not known to this operation", name)
+		}
+		if len(values) > 1 {
+			return refusal(http.StatusBadRequest, "Query parameter '%s' is given more than once", name)
+		}
+	}
+	return nil
 }
 
 // intParam returns a query parameter between low and high, byDefault when it is absent.

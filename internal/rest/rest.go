@@ -71,6 +71,7 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 type Route struct {
 	Method  string
 	Pattern string // of [http.ServeMux], without method
+	Query   string // names of the parameters of the query, with spaces between them
 	stream  bool   // goes on until somebody ends it
 	handle  handler
 }
@@ -98,32 +99,32 @@ func Routes() []Route { return (&api{}).routes() }
 func (a *api) routes() []Route {
 	get, post, patch, del := http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	return []Route{
-		{get, "/things/{thing}/shadow", false, a.getThingShadow},
-		{post, "/things/{thing}/shadow", false, a.updateThingShadow},
-		{del, "/things/{thing}/shadow", false, a.deleteThingShadow},
-		{get, "/api/things/shadow/ListNamedShadowsForThing/{thing}", false, a.listNamedShadows},
-		{post, "/topics/{topic...}", false, a.publish},
-		{get, "/retainedMessage/{topic...}", false, a.getRetainedMessage},
-		{get, "/retainedMessage", false, a.listRetainedMessages},
-		{get, "/connections/{clientId}", false, a.getConnection},
-		{del, "/connections/{clientId}", false, a.deleteConnection},
-		{get, "/connections/{clientId}/subscriptions", false, a.listSubscriptions},
+		{get, "/things/{thing}/shadow", "name", false, a.getThingShadow},
+		{post, "/things/{thing}/shadow", "name", false, a.updateThingShadow},
+		{del, "/things/{thing}/shadow", "name", false, a.deleteThingShadow},
+		{get, "/api/things/shadow/ListNamedShadowsForThing/{thing}", "pageSize nextToken", false, a.listNamedShadows},
+		{post, "/topics/{topic...}", "qos retain contentType responseTopic messageExpiry", false, a.publish},
+		{get, "/retainedMessage/{topic...}", "", false, a.getRetainedMessage},
+		{get, "/retainedMessage", "maxResults nextToken", false, a.listRetainedMessages},
+		{get, "/connections/{clientId}", "includeSocketInformation", false, a.getConnection},
+		{del, "/connections/{clientId}", "cleanSession preventWillMessage", false, a.deleteConnection},
+		{get, "/connections/{clientId}/subscriptions", "maxResults nextToken", false, a.listSubscriptions},
 
-		{get, "/v1/things", false, a.listThings},
-		{get, "/v1/things/{thing}", false, a.getThing},
-		{get, "/v1/things/{thing}/shadow", false, a.getShadow},
-		{patch, "/v1/things/{thing}/shadow", false, a.patchShadow},
-		{del, "/v1/things/{thing}/shadow", false, a.deleteShadow},
-		{get, "/v1/things/{thing}/delta", false, a.getDelta},
-		{get, "/v1/things/{thing}/events", true, a.shadowEvents},
-		{get, "/v1/events", true, a.allEvents},
-		{get, "/v1/version", false, a.getVersion},
-		{get, "/v1/schemas/{$}", false, a.listSchemas},
-		{get, "/v1/schemas/{file}", false, a.getSchema},
-		{get, "/v1/openapi.json", false, a.getOpenAPI},
+		{get, "/v1/things", "prefix limit page", false, a.listThings},
+		{get, "/v1/things/{thing}", "", false, a.getThing},
+		{get, "/v1/things/{thing}/shadow", "name path", false, a.getShadow},
+		{patch, "/v1/things/{thing}/shadow", "name", false, a.patchShadow},
+		{del, "/v1/things/{thing}/shadow", "name", false, a.deleteShadow},
+		{get, "/v1/things/{thing}/delta", "name", false, a.getDelta},
+		{get, "/v1/things/{thing}/events", "name lastEventId snapshot", true, a.shadowEvents},
+		{get, "/v1/events", "prefix lastEventId", true, a.allEvents},
+		{get, "/v1/version", "", false, a.getVersion},
+		{get, "/v1/schemas/{$}", "", false, a.listSchemas},
+		{get, "/v1/schemas/{file}", "", false, a.getSchema},
+		{get, "/v1/openapi.json", "", false, a.getOpenAPI},
 
-		{get, "/livez", false, a.livez},
-		{get, "/readyz", false, a.readyz},
+		{get, "/livez", "", false, a.livez},
+		{get, "/readyz", "verbose", false, a.readyz},
 	}
 }
 
@@ -131,7 +132,7 @@ func (a *api) routes() []Route {
 func (a *api) dispatch(routes []Route) http.Handler {
 	handlers := map[string]http.Handler{}
 	for _, rt := range routes {
-		h := a.serve(rt.handle)
+		h := a.serve(rt.checked())
 		if !rt.stream {
 			h = a.limitTime(h)
 		}
@@ -156,6 +157,21 @@ func (a *api) dispatch(routes []Route) http.Handler {
 		}
 		refuse.ServeHTTP(w, r)
 	})
+}
+
+// checked is the handler of a route, which in the native API refuses a query that the route does not know: a
+// parameter that is left out of account may be what the change of a whole shadow was to be confined by.
+func (rt Route) checked() handler {
+	if !strings.HasPrefix(rt.Pattern, "/v1/") {
+		return rt.handle // AWS ignores other parameters
+	}
+	known := strings.Fields(rt.Query)
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := checkQuery(r, known); err != nil {
+			return err
+		}
+		return rt.handle(w, r)
+	}
 }
 
 // serve makes a handler one of net/http.
