@@ -93,7 +93,8 @@ func lastEventID(r *http.Request) string {
 	return r.URL.Query().Get("lastEventId")
 }
 
-// shadowEvents streams the changes of one shadow. The event ID is the version.
+// shadowEvents streams the changes of one shadow. The event ID is the version, and 0 is before all that the
+// history still has.
 func (a *api) shadowEvents(w http.ResponseWriter, r *http.Request) error {
 	id, err := shadowID(r)
 	if err != nil {
@@ -110,6 +111,7 @@ func (a *api) shadowEvents(w http.ResponseWriter, r *http.Request) error {
 		if src.at, err = strconv.ParseUint(last, 10, 64); err != nil {
 			return refusal(http.StatusBadRequest, "The last event ID of a shadow must be a version")
 		}
+		src.oldest = src.at == 0
 	} else {
 		src.starts, src.snapshot = true, snapshot
 	}
@@ -122,6 +124,7 @@ type shadowSource struct {
 	id               shadow.ID
 	at               uint64 // version of the last event
 	starts, snapshot bool   // begin where the shadow is, perhaps with its document
+	oldest           bool   // begin with the oldest entry of the history, whatever its version is
 }
 
 func (s *shadowSource) position() string { return strconv.FormatUint(s.at, 10) }
@@ -141,14 +144,14 @@ func (s *shadowSource) advance(ctx context.Context, out *eventWriter) error {
 			return s.settle(ctx, out)
 		}
 		for _, e := range entries {
-			if e.Version != s.at+1 {
+			if !s.follows(e) {
 				return s.reset(ctx, out)
 			}
 			data, err := encodeChange(s.id, e)
 			if err != nil {
 				return err
 			}
-			s.at = e.Version
+			s.at, s.oldest = e.Version, false
 			out.event(e.Op.String(), s.position(), data)
 		}
 		if err := out.flush(); err != nil || len(entries) < eventBatch {
@@ -156,6 +159,9 @@ func (s *shadowSource) advance(ctx context.Context, out *eventWriter) error {
 		}
 	}
 }
+
+// follows reports whether an entry is the next one to tell.
+func (s *shadowSource) follows(e *shadow.HistoryEntry) bool { return s.oldest || e.Version == s.at+1 }
 
 // start takes the place where the shadow is.
 func (s *shadowSource) start(ctx context.Context, out *eventWriter) error {
@@ -181,7 +187,7 @@ func (s *shadowSource) settle(ctx context.Context, out *eventWriter) error {
 	if err != nil {
 		return err
 	}
-	if len(entries) > 0 && entries[0].Version == s.at+1 {
+	if len(entries) > 0 && s.follows(entries[0]) {
 		return s.advance(ctx, out) // it happened between the two looks
 	}
 	return s.reset(ctx, out)
@@ -193,7 +199,7 @@ func (s *shadowSource) reset(ctx context.Context, out *eventWriter) error {
 	if err != nil {
 		return err
 	}
-	s.at = at
+	s.at, s.oldest = at, false
 	out.event("reset", s.position(), s.render(doc))
 	return nil
 }

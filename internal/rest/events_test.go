@@ -123,16 +123,49 @@ func TestResumeOfWhatIsForgotten(t *testing.T) {
 	for range 10 {
 		s.update(lamp, `{"reported":{"a":1}}`)
 	}
-	for _, last := range []string{"0", "5", "11", "99"} {
+	for _, last := range []string{"1", "5", "6", "11", "99", "18446744073709551615"} {
 		e := s.watch(lampEvents, "Last-Event-ID", last)
 		ev := e.next()
 		ev.is(t, "reset", "10")
 		validate(t, "shadow-document", ev.data)
 	}
-	e := s.watch(lampEvents, "Last-Event-ID", "99")
-	e.next().is(t, "reset", "10")
+	seven := s.watch(lampEvents, "Last-Event-ID", "7")
+	behind, ahead := s.watch(lampEvents, "Last-Event-ID", "1"), s.watch(lampEvents, "Last-Event-ID", "99")
+	for v := 8; v <= 10; v++ {
+		seven.next().is(t, "update", strconv.Itoa(v))
+	}
+	behind.next().is(t, "reset", "10")
+	ahead.next().is(t, "reset", "10")
 	s.update(lamp, `{}`)
-	e.next().is(t, "update", "11")
+	for _, e := range []*events{seven, behind, ahead} {
+		e.next().is(t, "update", "11")
+	}
+}
+
+// TestResumeFromZero shows all that the history has, and goes on from there.
+func TestResumeFromZero(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(with *setup) { with.store.HistoryLimit = 200 })
+	none := s.watch(lampEvents, "Last-Event-ID", "0").begun()
+	for range 299 {
+		s.update(lamp, `{}`)
+	}
+	s.want(200, "DELETE", "/things/lamp/shadow", "")
+	for _, path := range []string{lampEvents, lampEvents + "?snapshot=true"} {
+		e := s.watch(path, "Last-Event-ID", "0")
+		for v := 101; v <= 299; v++ {
+			e.next().is(t, "update", strconv.Itoa(v))
+		}
+		e.next().is(t, "delete", "300")
+	}
+	if ev := none.next(); ev.kind != "update" {
+		t.Errorf("stream that began before the shadow tells %+v, want an update", ev)
+	}
+
+	valve := shadow.ID{Thing: "valve"}
+	s.watch("/v1/things/valve/events", "Last-Event-ID", "0").begun()
+	s.update(valve, `{}`)
+	s.watch("/v1/things/valve/events", "Last-Event-ID", "0").next().is(t, "update", "1")
 }
 
 // TestNoHistory checks that a service that keeps none still tells of every state.
@@ -140,6 +173,7 @@ func TestNoHistory(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(with *setup) { with.store.HistoryLimit = -1 })
 	s.update(lamp, `{}`)
+	s.watch(lampEvents, "Last-Event-ID", "0").next().is(t, "reset", "1")
 	e := s.watch(lampEvents).begun()
 	s.update(lamp, `{}`)
 	e.next().is(t, "reset", "2")
