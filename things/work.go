@@ -128,7 +128,7 @@ func (w *worker) load(jobs []*job) []*job {
 	now := w.s.now()
 	records, err := w.s.store.Load(ctx, w.keys)
 	if err != nil {
-		w.s.log.Error("cannot load shadows", "err", err, "count", len(missing))
+		w.s.log.Error("cannot load shadows", "err", err, "count", len(missing), "first_thing", missing[0].lane.id.Thing)
 	}
 	failed := map[*job]bool{}
 	for i, j := range missing {

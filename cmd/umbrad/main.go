@@ -8,8 +8,8 @@
 //	umbrad ready mqtt=127.0.0.1:1883 http=127.0.0.1:8080 store=pebble:./umbra-data
 //
 // and nothing else; logs go to the standard error. Metrics are at /metrics of the
-// HTTP address, the health of the server at /livez and /readyz. SIGTERM and SIGINT
-// end it within 10 seconds, a second one at once. Package
+// HTTP address, the health of the server at /livez and /readyz. SIGTERM, SIGINT and
+// SIGHUP end it within 10 seconds, a second one at once. Package
 // [github.com/umbra-iot/umbra/internal/config] describes the settings.
 //
 // The exit code is 0 after a signal, 2 when the settings are wrong, else 1.
@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/umbra-iot/umbra/internal/config"
 	"github.com/umbra-iot/umbra/internal/version"
@@ -32,15 +33,7 @@ import (
 
 func main() {
 	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		cancel()
-		<-signals
-		fmt.Fprintln(os.Stderr, "umbrad: second signal, ending at once")
-		os.Exit(1)
-	}()
+	go obeySignals(cancel)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	if err == nil {
 		return
@@ -49,6 +42,26 @@ func main() {
 	if errors.Is(err, errSettings) {
 		os.Exit(2)
 	}
+	os.Exit(1)
+}
+
+// oneSignal is how long after the first signal another one counts as the same: a terminal signals the whole process
+// group, and a parent that is in it often does so too.
+const oneSignal = 500 * time.Millisecond
+
+// obeySignals cancels at the first signal, and ends the process at the second one.
+func obeySignals(cancel func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	<-signals
+	cancel()
+	for first := time.Now(); time.Since(first) < oneSignal; {
+		<-signals
+	}
+	fmt.Fprintln(os.Stderr, "umbrad: second signal, ending at once")
 	os.Exit(1)
 }
 
@@ -65,11 +78,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case cmd.Version:
 		_, err = fmt.Fprintln(stdout, "umbrad", version.Get())
 		return err
-	case cmd.Check:
+	}
+	if err := checkStore(cmd.Store); err != nil {
+		return fmt.Errorf("store: %w\n%w", err, errSettings)
+	}
+	unknown := config.UnknownEnv(os.Environ())
+	if cmd.Check {
+		for _, name := range unknown {
+			fmt.Fprintf(stderr, "umbrad: warning: %s is not a setting\n", name)
+		}
 		_, err = fmt.Fprintln(stdout, "umbrad: settings are valid")
 		return err
 	}
-	return serve(ctx, &cmd.Config, newLogger(&cmd.Config, stderr), stdout)
+	log := newLogger(&cmd.Config, stderr)
+	for _, name := range unknown {
+		log.Warn("variable is not a setting", "name", name)
+	}
+	return serve(ctx, &cmd.Config, log, stdout)
 }
 
 func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -50,7 +51,7 @@ func TestOff(t *testing.T) {
 
 func TestSignals(t *testing.T) {
 	t.Parallel()
-	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt, syscall.SIGHUP} {
 		u := umbradtest.Start(t, "--store=memory:")
 		u.Signal(sig)
 		if code := u.Wait(); code != 0 {
@@ -122,9 +123,39 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	slowRequest(t, u)
 	u.Signal(syscall.SIGTERM)
 	waitFor(t, "the log to say stopping", func() bool { return strings.Contains(u.Log(), "stopping") })
+	time.Sleep(600 * time.Millisecond) // what comes earlier counts as the first signal
 	u.Signal(syscall.SIGTERM)
 	if code := u.Wait(); code != 1 {
 		t.Errorf("exit code after the second signal = %d, want 1", code)
+	}
+}
+
+// TestSignalTwiceAtOnce sends a signal as a terminal and a parent in the same process group do.
+func TestSignalTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:")
+	finish := slowRequest(t, u)
+	u.Signal(os.Interrupt)
+	u.Signal(syscall.SIGTERM)
+	waitFor(t, "the log to say stopping", func() bool { return strings.Contains(u.Log(), "stopping") })
+	resp, err := finish()
+	if err != nil {
+		t.Fatalf("request that was under way: %v\n%s", err, u.Log())
+	}
+	resp.Body.Close()
+	if code := u.Wait(); code != 0 {
+		t.Errorf("exit code = %d, want 0\n%s", code, u.Log())
+	}
+}
+
+func TestClosedStdout(t *testing.T) {
+	t.Parallel()
+	for _, redirection := range []string{">&-", ">/dev/full"} {
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", `exec "$0" --store=memory --mqtt=:0 --http=:0 `+redirection, umbradtest.Binary(t))
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "umbrad: tell") && !strings.Contains(string(out), "output is closed") {
+			t.Errorf("umbrad %s = %v, %s; want exit code 1 and why", redirection, err, out)
+		}
 	}
 }
 
@@ -155,8 +186,11 @@ func TestCheck(t *testing.T) {
 		{[]string{"--check", "UMBRA_CONFIG=" + configs + "/bad/unknown.yaml"}, 2, `unknown.yaml:2: unknown setting "htpp"`},
 		{[]string{"--check", "UMBRA_LOG_LEVEL=loud"}, 2, `UMBRA_LOG_LEVEL: "loud"`},
 		{[]string{"--check", "UMBRA_LOG_LEVEL=loud", "--log-level=debug"}, 0, "settings are valid"},
+		{[]string{"--check", "UMBRA_HTPP=:0"}, 0, "warning: UMBRA_HTPP is not a setting"},
+		{[]string{"--check", "--store=redis://127.0.0.1:66379"}, 2, "--store: 66379 is no port"},
+		{[]string{"--check", "--store=redis://127.0.0.1/zero"}, 2, "zero"},
 		{[]string{"--mqtt=0.0.0.0:0"}, 2, "not a loopback address"},
-		{[]string{"--no-such-flag"}, 2, "no-such-flag"},
+		{[]string{"--no-such-flag"}, 2, "--no-such-flag"},
 		{[]string{"--version"}, 0, "umbrad "},
 		{[]string{"--help"}, 0, "--document-bytes"},
 	} {
@@ -273,6 +307,10 @@ func TestStoreWait(t *testing.T) {
 		return strings.Contains(u.Log(), "redis.appendfsync=always")
 	})
 	post(t, u.URL()+"/things/lamp/shadow", `{"state":{"reported":{"on":true}}}`)
+	redis.Kill()
+	waitFor(t, "the log to say that the store is gone", func() bool { return strings.Contains(u.Log(), "store does not answer") })
+	redis.Start()
+	waitFor(t, "the log to say that the store is back", func() bool { return strings.Contains(u.Log(), "store answers again") })
 }
 
 func get(t *testing.T, url string) *http.Response {

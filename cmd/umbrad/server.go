@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,9 +33,18 @@ const (
 	sweepTimeout  = time.Minute
 )
 
+// Times of the look at the store.
+const (
+	watchInterval = time.Second
+	watchTimeout  = 2 * time.Second
+)
+
 // serve runs a server with the settings cfg until ctx ends. What is started first ends last: the store,
 // the service, the MQTT server, the listeners.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.Writer) (err error) {
+	if choosesPort(cfg) && wasClosed(os.Stdout) {
+		return errors.New("the standard output is closed: nobody would learn the ports")
+	}
 	log.Info("starting", "version", version.Get().String(), "store", cfg.StoreName())
 	store, kind, err := openStore(ctx, cfg, log)
 	if err != nil {
@@ -59,6 +69,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 	if cfg.Public() {
 		log.Warn("anybody who reaches this server may read and change everything", "mqtt", cfg.MQTT, "http", cfg.HTTP)
 	}
+	log.Info("listening", "mqtt", address(s.mqtt), "http", address(s.http))
 	_, err = fmt.Fprintf(stdout, "umbrad ready mqtt=%s http=%s store=%s\n", address(s.mqtt), address(s.http), cfg.StoreName())
 	if err != nil {
 		s.closeListeners()
@@ -163,6 +174,10 @@ func (s *server) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
+		s.watchStore(ctx)
+		return nil
+	})
+	g.Go(func() error {
 		<-ctx.Done()
 		s.log.Info("stopping")
 		s.drain(web)
@@ -220,6 +235,33 @@ func (s *server) sweep(ctx context.Context) {
 			s.log.Warn("expired data stays for now", "err", err)
 		}
 		cancel()
+	}
+}
+
+// watchStore logs when the store stops to answer and when it answers again, until ctx ends.
+func (s *server) watchStore(ctx context.Context) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	var gone time.Time // zero while the store answers
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		pingCtx, cancel := context.WithTimeout(ctx, watchTimeout)
+		err := s.things.Ready(pingCtx)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && gone.IsZero():
+			gone = time.Now()
+			s.log.Warn("store does not answer", "err", err)
+		case err == nil && !gone.IsZero():
+			s.log.Info("store answers again", "after", time.Since(gone).Round(time.Millisecond))
+			gone = time.Time{}
+		}
 	}
 }
 

@@ -21,6 +21,14 @@ const (
 	mostPause  = 4 * time.Second
 )
 
+// checkStore finds what is wrong with the name of a store before anything is opened.
+func checkStore(name string) error {
+	if kind, _, _ := strings.Cut(name, ":"); kind == "redis" || kind == "rediss" {
+		return redisstore.CheckURL(name)
+	}
+	return nil
+}
+
 // openStore opens the store of cfg, trying again for as long as cfg says. kind is its scheme.
 func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store statestore.Store, kind string, err error) {
 	kind, rest, _ := strings.Cut(cfg.Store, ":")

@@ -86,6 +86,15 @@ func (s *Store) check(ctx context.Context, allowEviction bool) error {
 	return s.loadPuts(ctx)
 }
 
+// CheckURL reports what Open would not accept about a URL, without a connection.
+func CheckURL(rawURL string) error {
+	client, err := newClient(rawURL)
+	if err != nil {
+		return err
+	}
+	return client.Close()
+}
+
 // newClient returns the client for a URL. It does not connect.
 func newClient(rawURL string) (redis.UniversalClient, error) {
 	u, err := url.Parse(rawURL)

@@ -32,7 +32,9 @@ func (d Durability) Loss() string {
 	case d.AppendFsync == "always":
 		return "nothing but a lost disk or a failover"
 	case d.AppendFsync == "everysec":
-		return "a crash loses up to the last two seconds"
+		return "a crash of Redis (kill -9 too) or a power failure can lose up to the last two seconds"
+	case d.AppendFsync == unknown:
+		return "not known, as Redis does not tell its appendfsync"
 	}
 	return "a power failure loses what the system had not yet written"
 }
