@@ -162,8 +162,10 @@ func TestQuery(t *testing.T) {
 	if tag := s.want(200, "GET", path, "").header.Get("ETag"); tag != `"1"` {
 		t.Errorf(`ETag = %s, want "1"`, tag)
 	}
-	for _, target := range []string{path + "?path=version&path=version", "/v1/things?x=", "/v1/things/lamp?name=", "/v1/things/lamp/delta?path=a",
-		"/v1/things/lamp/events?prefix=", "/v1/events?name=", "/v1/version?x"} {
+	for _, target := range []string{
+		path + "?path=version&path=version", "/v1/things?x=", "/v1/things/lamp?name=", "/v1/things/lamp/delta?path=a",
+		lampEvents + "?prefix=", "/v1/events?name=", "/v1/version?x",
+	} {
 		s.problem(400, invalid, "GET", target, "")
 	}
 	s.want(200, "DELETE", "/things/lamp/shadow?x=&name=", "") // as AWS
@@ -243,7 +245,7 @@ func TestOneCreates(t *testing.T) {
 	var clients sync.WaitGroup
 	for range 16 {
 		clients.Go(func() {
-			req, err := http.NewRequestWithContext(t.Context(), "PATCH", s.http.URL+"/v1/things/lamp/shadow", strings.NewReader(`{"state":{}}`))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, s.http.URL+"/v1/things/lamp/shadow", strings.NewReader(`{"state":{}}`))
 			if err != nil {
 				t.Error(err)
 				return
