@@ -79,6 +79,57 @@ func TestUnsetConflict(t *testing.T) {
 	}
 }
 
+// TestWatchGaps checks from where a stream is asked for, and what is said of the versions that it lacks.
+func TestWatchGaps(t *testing.T) {
+	t.Parallel()
+	const (
+		update = "event: update\nid: %[1]d\ndata: {\"thing\":\"lamp\",\"version\":%[1]d,\"op\":\"update\",\"state\":{}}\n\n"
+		reset  = "event: reset\nid: %d\ndata: {\"state\":{\"reported\":{\"on\":true}}}\n\n"
+	)
+	tests := []struct {
+		args   []string
+		events string
+		after  string
+		stdout string
+		stderr string
+	}{
+		{args: []string{"--from", "0"}, events: fmt.Sprintf(update, 1), after: "0", stdout: "1 update\n"},
+		{
+			args: []string{"--from", "1"}, events: fmt.Sprintf(update, 8), after: "0", stdout: "8 update\n",
+			stderr: "umbra: lamp: the history begins with version 8\n",
+		},
+		{
+			args: []string{"--from", "5"}, events: fmt.Sprintf(reset, 10), after: "4", stdout: "10 reset\n",
+			stderr: "umbra: lamp: changes up to version 10 were missed, the history no longer has all of them\n",
+		},
+		{
+			args: []string{"--from", "99"}, events: fmt.Sprintf(reset, 10), after: "98", stdout: "10 reset\n",
+			stderr: "umbra: lamp: the shadow is at version 10; going on from there, not from version 99\n",
+		},
+		{
+			args: []string{"--path", "desired.on"}, events: fmt.Sprintf(update, 3) + fmt.Sprintf(reset, 9), stdout: "9 reset\n",
+			stderr: "umbra: lamp: changes up to version 9 were missed, the history no longer has all of them\n",
+		},
+	}
+	for _, tt := range tests {
+		var after string
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			after = r.Header.Get("Last-Event-ID")
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, tt.events)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}))
+		args := append([]string{"watch", "lamp", "-n", "1", "--timeout", "10s", "-o", "template={{.version}} {{.op}}"}, tt.args...)
+		code, stdout, stderr := runApp(t.Context(), s.URL, "", args...)
+		if code != 0 || after != tt.after || stdout != tt.stdout || stderr != tt.stderr {
+			t.Errorf("%q: exit code %d, Last-Event-ID %q, stdout %q, stderr %q; want 0, %q, %q, %q",
+				tt.args, code, after, stdout, stderr, tt.after, tt.stdout, tt.stderr)
+		}
+		s.Close()
+	}
+}
+
 // TestReplaceConflict changes the shadow between replace's look and its write, once or each time.
 func TestReplaceConflict(t *testing.T) {
 	t.Parallel()
@@ -127,10 +178,12 @@ func TestInterrupted(t *testing.T) {
 	for _, args := range [][]string{
 		{"ls"}, {"watch"}, {"wait", "lamp", "--for", "exists"}, {"delta", "lamp", "--exit-code"}, {"delete", "a", "b", "--yes"},
 	} {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(errInterrupted)
-		if code, stdout, stderr := runApp(ctx, s.URL, "", args...); code != exitInterrupted || stdout != "" || stderr != "" {
-			t.Errorf("%q: exit code %d, stdout %q, stderr %q; want 130 in silence", args, code, stdout, stderr)
+		for want, cause := range map[int]error{130: errInterrupted, 143: errTerminated} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			cancel(cause)
+			if code, stdout, stderr := runApp(ctx, s.URL, "", args...); code != want || stdout != "" || stderr != "" {
+				t.Errorf("%q: exit code %d, stdout %q, stderr %q; want %d in silence", args, code, stdout, stderr, want)
+			}
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -31,16 +33,16 @@ context, and else is ` + client.DefaultServer + `; the first that is given count
 }
 
 func newContextAdd(a *app) *cobra.Command {
-	var use bool
+	var use, force bool
 	cmd := &cobra.Command{
 		Use:     "add NAME SERVER",
-		Short:   "Add a context, or change its server",
-		Example: "  umbra context add plant http://plant.example:8080 --use",
+		Short:   "Add a context",
+		Example: "  umbra context add plant http://plant.example:8080 --use\n  umbra context add plant http://plant.example:8081 --force   # changes its server",
 		Args:    arguments(2, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			name, server := args[0], args[1]
-			if !bare(name) || name[0] == '-' {
-				return usagef("%q is no name for a context", name)
+			if !bare(name) || name[0] == '-' || strings.ContainsFunc(name, unicode.IsSpace) {
+				return usagef("%q is no name for a context; it must be one word that is not a number", name)
 			}
 			if _, err := client.ParseServer(server); err != nil {
 				return failf(exitUsage, "%w", err)
@@ -48,6 +50,9 @@ func newContextAdd(a *app) *cobra.Command {
 			return a.editConfig(func(c *config) error {
 				if c.Contexts == nil {
 					c.Contexts = map[string]serverEntry{}
+				}
+				if old, ok := c.Contexts[name]; ok && old.Server != server && !force {
+					return usagef("context %s is %s already; --force changes it", name, redacted(old.Server))
 				}
 				c.Contexts[name] = serverEntry{Server: server}
 				if use {
@@ -57,6 +62,7 @@ func newContextAdd(a *app) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "change the server of a context that there is already")
 	cmd.Flags().BoolVar(&use, "use", false, "make it the current context")
 	return cmd
 }

@@ -81,10 +81,13 @@ func (a *app) deltaTable(doc *document, f format) error {
 		if reported, ok := lookup(doc.section(sectionReported), p); ok {
 			shown, field = text(reported), string(encodeJSON(reported))
 		}
-		at := doc.written(sectionDesired, p)
+		at, since := doc.written(sectionDesired, p), ""
+		if at > 0 { // an empty object has no time
+			since = stamp(at*1000, a.location())
+		}
 		err := l.add(item{
 			cells:  []cell{{text: p.String()}, {text(desired), tintYellow}, {text: shown}, {v.age(at), tintDim}},
-			fields: []string{p.String(), string(encodeJSON(desired)), field, stamp(at*1000, a.location())},
+			fields: []string{p.String(), string(encodeJSON(desired)), field, since},
 		})
 		if err != nil {
 			return err

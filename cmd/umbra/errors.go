@@ -20,9 +20,10 @@ const (
 	exitConflict    = 4 // version or condition
 	exitInvalid     = 5 // or too large
 	exitForbidden   = 6
-	exitUnreachable = 7 // or timeout
-	exitPartly      = 8 // some of several were done
-	exitInterrupted = 130
+	exitUnreachable = 7   // or timeout
+	exitPartly      = 8   // some of several were done
+	exitInterrupted = 130 // by SIGINT
+	exitTerminated  = 143 // by SIGTERM
 )
 
 // exitError is an error with the exit code it leads to.
@@ -37,8 +38,9 @@ func (e *exitError) Unwrap() error { return e.err }
 var (
 	// errDiffers makes the exit code 1 without a message: what differs has been printed.
 	errDiffers = errors.New("differs")
-	// errInterrupted is the cause of a context that a signal ended.
-	errInterrupted = errors.New("interrupted")
+	// errInterrupted and errTerminated are the causes of a context that a signal ended.
+	errInterrupted error = &exitError{code: exitInterrupted, err: errors.New("interrupted")}
+	errTerminated  error = &exitError{code: exitTerminated, err: errors.New("terminated")}
 )
 
 func failf(code int, format string, args ...any) error {
@@ -52,8 +54,8 @@ func exitCode(ctx context.Context, err error) int {
 	if err == nil {
 		return 0
 	}
-	if errors.Is(err, errInterrupted) || errors.Is(context.Cause(ctx), errInterrupted) {
-		return exitInterrupted
+	if e, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
+		return e.code // a signal, whatever it made of err
 	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code

@@ -30,14 +30,14 @@ func run() int {
 		select {
 		case <-ctx.Done():
 			return
-		case <-signals:
-			cancel(errInterrupted)
+		case s := <-signals:
+			cancel(signalError(s))
 		}
 		select { // a read from a terminal or a pipe does not know the context
 		case <-signals:
 		case <-time.After(interruptGrace):
 		}
-		os.Exit(exitInterrupted)
+		os.Exit(exitCode(ctx, context.Cause(ctx)))
 	}()
 	a := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
@@ -45,6 +45,13 @@ func run() int {
 		getenv: os.Getenv, now: time.Now,
 	}
 	return a.execute(ctx, os.Args[1:])
+}
+
+func signalError(s os.Signal) error {
+	if s == syscall.SIGTERM {
+		return errTerminated
+	}
+	return errInterrupted
 }
 
 // app is the program without its process: where it reads, writes and looks things up, and the
@@ -78,7 +85,7 @@ func (a *app) execute(ctx context.Context, args []string) int {
 		err = &exitError{code: exitUsage, err: err}
 	}
 	code := exitCode(ctx, err)
-	if !errors.Is(err, errDiffers) && code != exitInterrupted {
+	if !errors.Is(err, errDiffers) && ctx.Err() == nil {
 		report(a.stderr, err, code, a.jsonErrors)
 	}
 	return code

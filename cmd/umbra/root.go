@@ -23,7 +23,7 @@ A path such as desired.color.r begins with a section; a dot in a key is written 
 Data goes to stdout, everything else to stderr. Exit codes:
   0 done             4 version conflict       8 partly failed
   1 other error      5 invalid or too large   130 interrupted
-  2 usage            6 not allowed
+  2 usage            6 not allowed            143 terminated
   3 not found        7 unreachable or timeout`
 
 const rootExample = `  umbra set lamp on=true color.r=255   # what the lamp should become

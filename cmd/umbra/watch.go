@@ -30,8 +30,8 @@ func newWatch(a *app) *cobra.Command {
 		Short: "Show changes as they happen",
 		Long: `Show changes as they happen, one per line: of one shadow, or of all.
 
-A lost connection is made again, and the stream goes on where it was. What the history of the
-server no longer has is told as a reset.`,
+A lost connection is made again, and the stream goes on where it was. Where the history of the
+server does not lead on, a reset shows the shadow as it is now, and counts as a change.`,
 		Example: `  umbra watch
   umbra watch lamp --from 1                     # all that the history still has
   umbra watch lamp --path reported.on -n 1      # until the lamp reports on
@@ -41,7 +41,7 @@ server no longer has is told as a reset.`,
 	}
 	formatFlag(cmd, formatShort, formatJSON, formatNDJSON, formatRaw, formatJSONPath, formatTemplate)
 	flags := cmd.Flags()
-	flags.Var(&o.from, "from", "begin with version `N` of the shadow")
+	flags.Var(&o.from, "from", "begin with version `N` of the shadow; 1 or 0 with all that the history has")
 	flags.IntVarP(&o.count, "count", "n", 0, "stop after `N` changes")
 	flags.DurationVar(&o.timeout, "timeout", 0, "stop after this time; with -n, it is an error when fewer changes came")
 	flags.StringVar(&o.path, "path", "", "only changes of the value at `PATH`, or inside of it")
@@ -76,10 +76,11 @@ func (a *app) newWatcher(args []string, o watchOptions, f format) (*watcher, err
 		return nil, usagef("-n and --timeout must not be negative")
 	case len(args) > 0 && o.prefix != "":
 		return nil, usagef("--prefix goes without a shadow")
-	case o.from.given && (len(args) == 0 || o.from.n == 0):
-		return nil, usagef("--from goes with one shadow, whose versions begin with 1")
+	case o.from.given && len(args) == 0:
+		return nil, usagef("--from goes with one shadow")
 	case o.from.given:
-		w.request.After = strconv.FormatUint(o.from.n-1, 10)
+		w.at, w.placed = max(o.from.n, 1)-1, true
+		w.request.After = strconv.FormatUint(w.at, 10)
 	}
 	if o.path != "" {
 		if w.path, err = parsePath(o.path); err != nil {
@@ -100,7 +101,9 @@ type watcher struct {
 	format  format
 	request client.Watch
 	path    path
-	seen    int // changes that were printed
+	seen    int    // changes that were printed
+	at      uint64 // of one shadow: the version behind which the stream goes on
+	placed  bool   // at is known
 }
 
 // errEnough ends a stream of which no more is wanted.
@@ -159,12 +162,29 @@ func (w *watcher) event(e client.Event) error {
 		}
 		state, _ = v.(object)
 	}
+	w.advance(c.Version)
 	if !w.wants(c, state) {
 		return nil
 	}
 	if err := w.print(e, c, state); err != nil {
 		return err
 	}
+	return w.count()
+}
+
+// advance notes the versions that a stream from the first version on does not have.
+func (w *watcher) advance(version uint64) {
+	if w.request.Shadow.Thing == "" {
+		return
+	}
+	if w.placed && version > w.at+1 {
+		w.note("%s: the history begins with version %d", display(w.request.Shadow), version)
+	}
+	w.at, w.placed = version, true
+}
+
+// count counts what was printed, and ends the stream when it is enough.
+func (w *watcher) count() error {
 	if w.seen++; w.seen == w.options.count {
 		return errEnough
 	}
@@ -203,16 +223,25 @@ func (w *watcher) print(e client.Event, c changeEvent, state object) error {
 	return w.format.document(w.stdout, encodeJSON(v))
 }
 
-// short is one line: when, which shadow and version, what, and who.
-func (w *watcher) short(c changeEvent, state object) string {
-	var what []string
+// shortTime is the layout of the time with which a line begins.
+const shortTime = "2006-01-02 15:04:05.000"
+
+// assignments returns each leaf of a state as one word.
+func assignments(state object) []string {
+	var words []string
 	for _, l := range leavesWithin(state) {
 		shown := text(l.value)
 		if strings.Contains(shown, " ") {
-			shown = string(encodeJSON(l.value)) // one word of the line
+			shown = string(encodeJSON(l.value))
 		}
-		what = append(what, l.path.String()+"="+shown)
+		words = append(words, l.path.String()+"="+shown)
 	}
+	return words
+}
+
+// short is one line: when, which shadow and version, what, and who.
+func (w *watcher) short(c changeEvent, state object) string {
+	what := assignments(state)
 	switch {
 	case c.Op == "delete":
 		what = []string{tintRed.paint("deleted", w.colour)}
@@ -222,7 +251,7 @@ func (w *watcher) short(c changeEvent, state object) string {
 		what = []string{"{}"}
 	}
 	by := strings.Fields(oneLine(c.By.Channel + " " + c.By.Principal + " " + c.By.ClientID))
-	at := time.UnixMilli(c.Timestamp).In(w.location()).Format("2006-01-02 15:04:05.000")
+	at := time.UnixMilli(c.Timestamp).In(w.location()).Format(shortTime)
 	return strings.Join([]string{
 		tintDim.paint(at, w.colour),
 		tintBold.paint(display(shadow.ID{Thing: c.Thing, Name: c.Name}), w.colour),
@@ -232,24 +261,61 @@ func (w *watcher) short(c changeEvent, state object) string {
 	}, "  ")
 }
 
-// reset tells of a gap. Programs find it in their stream, people on stderr.
+// reset tells of a gap: on stderr what is missing, on stdout where the stream goes on. Like a delete it
+// touches every path, and it counts, so that no count waits for changes which were missed.
 func (w *watcher) reset(e client.Event) error {
-	what := "changes"
-	if w.request.Shadow.Thing != "" {
-		what = display(w.request.Shadow) + ": versions before " + e.ID
+	document, err := decodeJSON(e.Data)
+	if err != nil {
+		return fmt.Errorf("the server sent no JSON: %w", err)
 	}
-	w.note("%s were missed, the server no longer has them", what)
-	switch w.format.kind {
-	case formatJSON, formatNDJSON:
-		v, err := decodeJSON(e.Data)
+	event := object{"op": e.Type}
+	if w.request.Shadow.Thing == "" {
+		w.note("changes were missed, the server no longer has them")
+	} else {
+		at, err := strconv.ParseUint(e.ID, 10, 64)
 		if err != nil {
-			return fmt.Errorf("the server sent no JSON: %w", err)
+			return fmt.Errorf("the server sent no version: %w", err)
 		}
-		event := object{"op": e.Type}
-		if w.request.Shadow.Thing != "" {
-			event["thing"], event["name"], event["document"] = w.request.Shadow.Thing, w.request.Shadow.Name, v
-		}
-		return w.format.document(w.stdout, encodeJSON(event))
+		w.noteReset(at)
+		event["thing"], event["name"] = w.request.Shadow.Thing, w.request.Shadow.Name
+		event["version"], event["document"] = at, document
 	}
-	return nil
+	switch w.format.kind {
+	case formatShort:
+		_, err = fmt.Fprintln(w.stdout, w.shortReset(e.ID, document))
+	case formatRaw:
+		err = w.format.document(w.stdout, e.Data)
+	default:
+		err = w.format.document(w.stdout, encodeJSON(event))
+	}
+	if err != nil {
+		return err
+	}
+	return w.count()
+}
+
+// noteReset says why the stream of one shadow goes on behind the version at.
+func (w *watcher) noteReset(at uint64) {
+	name := display(w.request.Shadow)
+	if w.placed && at < w.at {
+		w.note("%s: the shadow is at version %d; going on from there, not from version %d", name, at, w.at+1)
+	} else {
+		w.note("%s: changes up to version %d were missed, the history no longer has all of them", name, at)
+	}
+	w.at, w.placed = at, true
+}
+
+// shortReset is the line of a reset: when it came, and how the shadow is now.
+func (w *watcher) shortReset(version string, document any) string {
+	columns := []string{tintDim.paint(w.now().In(w.location()).Format(shortTime), w.colour)}
+	if w.request.Shadow.Thing != "" {
+		columns = append(columns, tintBold.paint(display(w.request.Shadow), w.colour), "v"+version)
+	}
+	columns = append(columns, tintYellow.paint("reset", w.colour))
+	members, _ := document.(object)
+	state, _ := members["state"].(object)
+	if what := assignments(sections(state)); len(what) > 0 {
+		columns = append(columns, strings.Join(what, " "))
+	}
+	return strings.Join(columns, "  ")
 }
