@@ -204,8 +204,13 @@ func TestConditionalChange(t *testing.T) {
 	)
 	s.want(200, "PATCH", path, body, not, `*`)
 	for i, header := range [][2]string{
-		{match, `"1"`}, {match, `"1", "2"`}, {match, `W/"3" ,,"3",`}, {match, `*`}, {match, `"a,b","5"`},
-		{not, `"1", W/"2"`}, {match, ` , "7"`},
+		{match, `"1"`},
+		{match, `"1", "2"`},
+		{match, `W/"3" ,,"3",`},
+		{match, `*`},
+		{match, `"a,b","5"`},
+		{not, `"1", W/"2"`},
+		{match, ` , "7"`},
 	} {
 		want := fmt.Sprintf(`"%d"`, i+2)
 		if tag := s.want(200, "PATCH", path, body, header[:]...).header.Get("ETag"); tag != want {
@@ -213,8 +218,17 @@ func TestConditionalChange(t *testing.T) {
 		}
 	}
 	for _, header := range [][2]string{
-		{match, `"7"`}, {match, `"9"`}, {match, `"x"`}, {match, `"0"`}, {match, `""`}, {match, `W/"8"`}, {match, `"6", "7"`},
-		{not, `*`}, {not, `"8"`}, {not, `W/"8"`}, {not, `"7", "8"`},
+		{match, `"7"`},
+		{match, `"9"`},
+		{match, `"x"`},
+		{match, `"0"`},
+		{match, `""`},
+		{match, `W/"8"`},
+		{match, `"6", "7"`},
+		{not, `*`},
+		{not, `"8"`},
+		{not, `W/"8"`},
+		{not, `"7", "8"`},
 	} {
 		s.problem(412, failed, "PATCH", path, body, header[:]...)
 		s.problem(412, failed, "DELETE", path, "", header[:]...)
