@@ -43,9 +43,11 @@ func TestGo(t *testing.T) {
 	waitReported(t, u, "connected", false)
 
 	request(t, http.MethodPost, u.URL()+"/things/lamp/shadow", `{"state":{"desired":{"on":false}}}`)
-	start(t, exec.Command(lamp, server))
+	device = start(t, exec.Command(lamp, server))
 	waitReported(t, u, "on", false)
 	waitReported(t, u, "connected", true)
+	device.stop(t, syscall.SIGTERM)
+	waitReported(t, u, "connected", false)
 }
 
 func TestAppFails(t *testing.T) {
@@ -94,6 +96,11 @@ func TestShell(t *testing.T) {
 		waitReported(t, u, "on", on)
 	}
 	device.kill(t)
+	waitReported(t, u, "connected", false)
+
+	device = start(t, script("shell/lamp.sh"))
+	waitReported(t, u, "connected", true)
+	device.stop(t, syscall.SIGTERM)
 	waitReported(t, u, "connected", false)
 }
 
@@ -192,6 +199,14 @@ func TestCompose(t *testing.T) {
 	}
 }
 
+// TestSystemd checks that umbrad takes the settings file of the unit.
+func TestSystemd(t *testing.T) {
+	t.Parallel()
+	if r := umbradtest.Run(t, "--check", "--config=systemd/umbrad.yaml", "UMBRA_DATA=/var/lib/umbra"); r.Code != 0 || r.Stderr != "" {
+		t.Errorf("umbrad --check: exit code %d\n%s", r.Code, r.Stderr)
+	}
+}
+
 // device is a running program and its children.
 type device struct {
 	cmd  *exec.Cmd
@@ -224,6 +239,21 @@ func (d *device) kill(t *testing.T) {
 			t.Errorf("kill %s: %v", d.cmd, err)
 		}
 		_ = d.cmd.Wait() // it was killed
+	})
+}
+
+// stop asks the program to end, and waits until it has.
+func (d *device) stop(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	d.once.Do(func() {
+		if err := d.cmd.Process.Signal(sig); err != nil {
+			t.Errorf("signal %s: %v", d.cmd, err)
+		}
+		late := time.AfterFunc(patience, func() { _ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL) })
+		defer late.Stop()
+		if err := d.cmd.Wait(); err != nil {
+			t.Errorf("%s after %v: %v", d.cmd, sig, err)
+		}
 	})
 }
 

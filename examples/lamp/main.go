@@ -3,13 +3,14 @@
 //
 //	lamp [-server mqtt://127.0.0.1:1883] [-thing lamp]
 //
-// Its last will says in the shadow that it is gone. When it subscribes to its delta
+// Its last will says in the shadow that it is gone; when it is told to end (SIGTERM, SIGINT) it says so itself. When it subscribes to its delta
 // it gets what was wanted while it was away; there is no need to ask.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/eclipse/paho.golang/autopaho"
 	"github.com/eclipse/paho.golang/paho"
@@ -32,6 +34,9 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// leaveTimeout bounds the last report and the end of the connection.
+const leaveTimeout = 3 * time.Second
 
 func warn(err error) { fmt.Fprintln(os.Stderr, "lamp:", err) }
 
@@ -78,15 +83,14 @@ func run(ctx context.Context, server, thing string) error {
 			return true, nil
 		},
 	}
-	client, err := autopaho.NewConnection(ctx, config)
+	client, err := autopaho.NewConnection(context.WithoutCancel(ctx), config) // it outlives ctx by a last report
 	if err != nil {
 		return err
 	}
 	for {
 		select {
 		case <-ctx.Done():
-			<-client.Done()
-			return nil
+			return l.leave(client)
 		case <-connected:
 			err = l.begin(ctx, client)
 		case payload := <-deltas:
@@ -131,6 +135,14 @@ func (l *lamp) report(ctx context.Context, client *autopaho.ConnectionManager) e
 	}
 	fmt.Printf("reported %s\n", body)
 	return nil
+}
+
+// leave reports that the lamp is gone, as no will is sent for a connection that ends properly.
+func (l *lamp) leave(client *autopaho.ConnectionManager) error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	l.state = map[string]any{"connected": false}
+	return errors.Join(l.report(ctx, client), client.Disconnect(ctx))
 }
 
 // obey takes over what the shadow wants and reports it.
