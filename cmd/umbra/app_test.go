@@ -8,9 +8,12 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/umbra-iot/umbra/statestore"
 )
 
 // runApp runs a command line in this process.
@@ -28,7 +31,7 @@ func runApp(ctx context.Context, server, stdin string, args ...string) (code int
 // many times as the counter says.
 func contested(t *testing.T) (direct, between string, others *int) {
 	t.Helper()
-	s, stop, err := startServer()
+	s, stop, err := startServer(statestore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +133,26 @@ func TestWatchGaps(t *testing.T) {
 	}
 }
 
+// TestWatchShortHistory watches a shadow from its first version on, of which the history has forgotten some.
+func TestWatchShortHistory(t *testing.T) {
+	t.Parallel()
+	s, stop, err := startServer(statestore.Options{HistoryLimit: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	for range 5 {
+		runApp(t.Context(), s.URL, "", "set", "lamp", "on=true")
+	}
+	for from, want := range map[string]string{"0": "3 4 5 ", "1": "3 4 5 ", "4": "4 5 "} {
+		n := strconv.Itoa(strings.Count(want, " "))
+		code, stdout, stderr := runApp(t.Context(), s.URL, "", "watch", "lamp", "--from", from, "-n", n, "--timeout", "10s", "-o", "jsonpath=$.version")
+		if got := strings.ReplaceAll(stdout, "\n", " "); code != 0 || got != want {
+			t.Errorf("--from %s: exit code %d, versions %q, stderr %q; want 0, %q", from, code, got, stderr, want)
+		}
+	}
+}
+
 // TestReplaceConflict changes the shadow between replace's look and its write, once or each time.
 func TestReplaceConflict(t *testing.T) {
 	t.Parallel()
@@ -170,7 +193,7 @@ func TestReplaceConflict(t *testing.T) {
 
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	s, stop, err := startServer()
+	s, stop, err := startServer(statestore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

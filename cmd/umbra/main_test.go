@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 		Dir:                "testdata/script",
 		RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
-			s, stop, err := startServer()
+			s, stop, err := startServer(statestore.Options{})
 			if err != nil {
 				return err
 			}
@@ -59,9 +59,9 @@ type server struct {
 }
 
 // startServer starts a server, which stop ends.
-func startServer() (s *server, stop func(), err error) {
+func startServer(o statestore.Options) (s *server, stop func(), err error) {
 	feed := rest.NewFeed()
-	service := things.New(things.Options{Store: memstore.New(statestore.Options{}), Publisher: feed})
+	service := things.New(things.Options{Store: memstore.New(o), Publisher: feed})
 	if err := service.Start(context.Background()); err != nil {
 		return nil, nil, err
 	}
