@@ -123,7 +123,8 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	slowRequest(t, u)
 	u.Signal(syscall.SIGTERM)
 	waitFor(t, "the log to say stopping", func() bool { return strings.Contains(u.Log(), "stopping") })
-	time.Sleep(600 * time.Millisecond) // what comes earlier counts as the first signal
+	stopping := time.Now()
+	waitFor(t, "half a second to be over", func() bool { return time.Since(stopping) > 600*time.Millisecond }) // a signal until then is the first one again
 	u.Signal(syscall.SIGTERM)
 	if code := u.Wait(); code != 1 {
 		t.Errorf("exit code after the second signal = %d, want 1", code)
