@@ -27,7 +27,7 @@ test: test-deps ## run all tests as CI does, having installed what they need whe
 race: ## run the tests with the race detector
 	go test -race -shuffle=on -timeout 20m ./...
 
-test-deps: ## install what the tests talk to: redis-server, mosquitto-clients, awscli, npm
+test-deps: ## install what the tests use: redis-server, mosquitto-clients, awscli, npm, strace
 	@scripts/test-deps
 
 FUZZTIME ?= 20s
