@@ -147,7 +147,15 @@ func (c *client) hand(m *wire.Message, e *topic.Entry[*client], retain bool, now
 func (c *client) roomFor(m *wire.Message, now int64) bool {
 	c.mu.Lock()
 	defer c.unlock()
-	return c.sess.Fits(m, now)
+	if c.sess.Fits(m, now) {
+		return true
+	}
+	c.b.count.forbidden.Add(1)
+	if now-c.warned >= warnInterval.Milliseconds() {
+		c.warned = now
+		c.b.log.Warn("messages are refused because the queue of a session is full", "client_id", c.id, "queued", c.sess.Len())
+	}
+	return false
 }
 
 // send writes a QoS 0 message, or drops it when the client does not keep up. mu is held.

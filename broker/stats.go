@@ -25,7 +25,7 @@ type Stats struct {
 	DroppedQueueFull int64 // QoS 1 and 2 for a client whose queue is full
 	DroppedExpired   int64
 	DroppedTooBig    int64 // above the Maximum Packet Size of a client
-	Refused          int64 // publishes to topics that are not open to the client
+	Refused          int64 // publishes to topics that are not open to the client, or refused because a queue is full
 	Panics           int64 // connections that a defect has ended
 }
 

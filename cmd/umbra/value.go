@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,19 +176,27 @@ func equal(a, b any) bool {
 	return a == b
 }
 
-// compareNumbers is exact for integers and as good as a float64 for the rest.
+// compareNumbers is exact, as the server is; only beyond the exponents of a float64 it is as good as that.
 func compareNumbers(a, b json.Number) int {
-	if a == b {
-		return 0
+	x, okX := exact(a)
+	y, okY := exact(b)
+	if okX && okY {
+		return x.Cmp(y)
 	}
-	if x, err := strconv.ParseInt(a.String(), 10, 64); err == nil {
-		if y, err := strconv.ParseInt(b.String(), 10, 64); err == nil {
-			return cmp.Compare(x, y)
+	f, _ := a.Float64() // out of range gives an infinity of the right sign
+	g, _ := b.Float64()
+	return cmp.Compare(f, g)
+}
+
+// exact returns the value of a number; ok is false when it would take too many digits.
+func exact(n json.Number) (r *big.Rat, ok bool) {
+	const most = 400 // a float64 goes up to 308
+	if _, exponent, has := strings.Cut(strings.ToLower(n.String()), "e"); has {
+		if e, err := strconv.Atoi(exponent); err != nil || e > most || e < -most {
+			return nil, false
 		}
 	}
-	x, _ := a.Float64() // out of range gives an infinity of the right sign
-	y, _ := b.Float64()
-	return cmp.Compare(x, y)
+	return new(big.Rat).SetString(n.String())
 }
 
 // merge returns doc with patch laid over it, as the shadow service does it: objects are merged,

@@ -50,7 +50,7 @@ func (m *Metrics) Broker(stats func() broker.Stats) {
 		bytes         = counter("umbra_mqtt_bytes_total", "Bytes by direction.", "dir")
 		dropped       = counter("umbra_mqtt_messages_dropped_total", "Messages that did not reach a subscriber, by reason.", "reason")
 		requests      = counter("umbra_mqtt_requests_total", "Shadow requests that came by MQTT.")
-		refused       = counter("umbra_mqtt_publishes_refused_total", "Messages to topics that are not open to clients.")
+		refused       = counter("umbra_mqtt_publishes_refused_total", "Messages to topics that are not open to clients, or refused because the queue of a session is full.")
 		panics        = counter("umbra_mqtt_panics_total", "Connections that a defect of the server ended.")
 	)
 	m.registry.MustRegister(collector(func(ch chan<- prometheus.Metric) {
