@@ -353,7 +353,7 @@ type Publication struct {
 // PublishMessage publishes p as a client would: to a request topic of a shadow it
 // is a request, whose outcome goes out on the topics of the shadow. The error
 // is ErrTopic for a topic that is not open to clients, and a *shadow.Error with
-// code 500 for what is perhaps not stored.
+// code 429 for what there is no room for, 500 for what is perhaps not stored.
 func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 	m := p.Properties.message(b.now())
 	m.Topic, m.Payload, m.QoS, m.Retain, m.Publisher = p.Topic, p.Payload, p.QoS, p.Retain, p.Author.ClientID
@@ -366,6 +366,8 @@ func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 		switch o := b.take(nil, wire.NewMessage(m)); {
 		case o.code == packets.ErrTopicNameInvalid.Code:
 			return fmt.Errorf("%w: %s", ErrTopic, o.text)
+		case o.code == packets.ErrQuotaExceeded.Code: // a queue, or the retained messages, are full
+			return &shadow.Error{Code: 429, Message: o.text}
 		case o.code >= wire.ReasonFailure:
 			return fmt.Errorf("broker: %s", o.text)
 		default:

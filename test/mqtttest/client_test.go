@@ -133,8 +133,16 @@ func TestWillAndSession(t *testing.T) {
 			t.Fatalf("version %d: Subscribe() = %+v, %v", version, ack, err)
 		}
 		c.Close()
+		watcher := dial(t, addr, mqtttest.Options{Version: version})
+		if _, err := watcher.Subscribe(ctx, "will"); err != nil {
+			t.Fatalf("version %d: Subscribe() = %v", version, err)
+		}
 		dying := dial(t, addr, mqtttest.Options{Version: version, Will: &mqtttest.Message{Topic: "will", Payload: []byte("gone"), QoS: 1}})
 		dying.Abort()
+		if _, err := watcher.Receive(ctx); err != nil { // this server loses what it routes while a session is resumed
+			t.Fatalf("version %d: Receive() = %v, want the will", version, err)
+		}
+		watcher.Close()
 		again := dial(t, addr, kept)
 		if !again.SessionPresent {
 			t.Errorf("version %d: SessionPresent = false on the second connection", version)
