@@ -351,9 +351,12 @@ func (c *raw) ping() {
 	c.want(packets.Pingresp)
 }
 
+// leave disconnects and waits until the server has noticed.
 func (c *raw) leave() {
 	c.t.Helper()
 	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})
+	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
+	_, _ = io.Copy(io.Discard, c.conn)
 	_ = c.conn.Close()
 }
 
