@@ -38,6 +38,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/retained"
 	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/topic"
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -53,6 +54,10 @@ type Options struct {
 	// are in memory and end with the process.
 	Store        statestore.Items
 	StoreTimeout time.Duration // of one attempt to store; default 5 s
+
+	// Authenticator says who a client is, when it connects; with nil everybody is anonymous. A
+	// connection that is an auth.Peer completes the credentials of the CONNECT packet.
+	Authenticator auth.Authenticator
 
 	// Authorize decides what a client may do; nil allows everything.
 	Authorize func(Access) bool
@@ -72,6 +77,7 @@ type Broker struct {
 	profile   Profile
 	clock     func() time.Time
 	authorize func(Access) bool
+	who       auth.Authenticator // nil: everybody is anonymous
 	origins   []string
 	version   string
 
@@ -122,6 +128,7 @@ func New(o Options) (*Broker, error) {
 		profile:   o.Profile,
 		clock:     o.Now,
 		authorize: o.Authorize,
+		who:       o.Authenticator,
 		origins:   o.Origins,
 		version:   o.Version,
 		clients:   registry{m: map[string]*client{}},

@@ -12,6 +12,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // conn is one network connection.
@@ -26,6 +27,7 @@ type conn struct {
 	// From the CONNECT packet.
 	connected     bool // a CONNECT packet came
 	clientID      string
+	principal     *auth.Principal // nil for nobody in particular
 	assignedID    bool
 	version       wire.Version
 	cleanStart    bool

@@ -2,8 +2,10 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"math"
 	"net"
 	"strings"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // connect handles CONNECT.
@@ -21,7 +24,7 @@ func (c *conn) connect(pk *packets.Packet) bool {
 	c.take(pk)
 	code := flawOf(pk)
 	if code == packets.CodeSuccess {
-		code = c.accept()
+		code = c.accept(pk)
 	}
 	if code != packets.CodeSuccess {
 		c.b.count.refused.Add(1)
@@ -87,11 +90,14 @@ func flawOf(pk *packets.Packet) packets.Code {
 }
 
 // accept decides about the connection and gives it the session.
-func (c *conn) accept() packets.Code {
+func (c *conn) accept(pk *packets.Packet) packets.Code {
 	if code := c.identify(); code != packets.CodeSuccess {
 		return code
 	}
-	if !c.b.authorize(Access{Action: Connect, ClientID: c.clientID}) {
+	if code := c.authenticate(pk); code != packets.CodeSuccess {
+		return code
+	}
+	if !c.b.authorize(Access{Action: Connect, Principal: c.principal, ClientID: c.clientID}) {
 		return packets.ErrNotAuthorized
 	}
 	if c.will != nil {
@@ -126,6 +132,32 @@ func (c *conn) identify() packets.Code {
 		c.clientID, c.assignedID = "umbra-"+rand.Text(), true
 	}
 	return packets.CodeSuccess
+}
+
+// authenticate finds out who the client is. It is told no more than that it is not known.
+func (c *conn) authenticate(pk *packets.Packet) packets.Code {
+	if c.b.who == nil {
+		return packets.CodeSuccess
+	}
+	shown := auth.Credentials{
+		ClientID: c.clientID, Username: string(pk.Connect.Username), Password: pk.Connect.Password, HasPassword: pk.Connect.PasswordFlag,
+	}
+	if peer, ok := c.Conn.(auth.Peer); ok {
+		peer.Complete(&shown)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.b.limits.ConnectTimeout)
+	defer cancel()
+	p, err := c.b.who.Authenticate(ctx, &shown)
+	if err == nil {
+		c.principal = p
+		return packets.CodeSuccess
+	}
+	c.b.log.Warn("client is not authenticated", "client_id", c.clientID, "username", shown.Username,
+		"remote", c.RemoteAddr().String(), "listener", shown.Listener, "error", err)
+	if errors.Is(err, auth.ErrDenied) || errors.Is(err, auth.ErrNoCredentials) {
+		return packets.ErrBadUsernameOrPassword
+	}
+	return packets.ErrServerUnavailable
 }
 
 // takeOver makes c the owner of its client id's session. A connection that has

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math"
 	"time"
+
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // Limits bound what clients may use. A zero field means its default.
@@ -80,7 +82,8 @@ const (
 
 // Access is one thing that a client wants to do, for Options.Authorize.
 type Access struct {
-	Action   Action
-	ClientID string
-	Topic    string
+	Action    Action
+	Principal *auth.Principal
+	ClientID  string
+	Topic     string
 }

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // It breaks the decoder.
@@ -398,4 +400,47 @@ func TestGarbage(t *testing.T) {
 	}
 	eventually(t, "all gone", func() bool { n := s.Stats(); return n.Connections == 0 })
 	s.connect(t, connectOptions{id: "c"}).ping()
+}
+
+// users is an authenticator: every user has the password "secret".
+type users struct{}
+
+func (users) Authenticate(_ context.Context, c *auth.Credentials) (*auth.Principal, error) {
+	switch {
+	case c.Username == "broken":
+		return nil, auth.ErrUnavailable
+	case string(c.Password) != "secret":
+		return nil, auth.ErrDenied
+	}
+	return &auth.Principal{ID: auth.NewID(auth.User, c.Username), Kind: auth.User, Name: c.Username}, nil
+}
+
+// as makes a CONNECT packet that of a user.
+func as(name, password string) func(*packets.Packet) {
+	return func(pk *packets.Packet) {
+		p := &pk.Connect
+		p.UsernameFlag, p.Username, p.PasswordFlag, p.Password = true, []byte(name), true, []byte(password)
+	}
+}
+
+func TestAuthenticate(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Authenticator: users{}, Authorize: func(a broker.Access) bool { return a.Principal.Name == "alice" }})
+	for _, test := range []struct {
+		name, password string
+		version, want  byte
+	}{
+		{"alice", "wrong", 5, 0x86},
+		{"alice", "wrong", 4, 4},
+		{"broken", "secret", 5, 0x88},
+		{"broken", "secret", 4, 3},
+		{"bob", "secret", 5, 0x87},
+		{"alice", "secret", 5, 0},
+		{"alice", "secret", 4, 0},
+	} {
+		_, ack := s.tryConnect(t, connectOptions{id: "c", version: test.version, edit: as(test.name, test.password)})
+		if ack.ReasonCode != test.want {
+			t.Errorf("CONNACK for %s with %s, MQTT %d = %#x, want %#x", test.name, test.password, test.version, ack.ReasonCode, test.want)
+		}
+	}
 }

@@ -53,6 +53,9 @@ var allowed = map[string][]string{
 	"statestore/redisstore":  {"statestore", redis},
 	"statestore/storetest":   {"statestore", cmp},
 
+	// Who somebody is and what he may do. Pure.
+	"internal/auth": {},
+
 	// The service: the only writer of shadows.
 	"things": {"shadow", "statestore"},
 
@@ -64,7 +67,7 @@ var allowed = map[string][]string{
 	"broker/listener": {websocket},
 	"broker/journal":  {"statestore"},
 	"broker": {
-		"shadow", "statestore", "things",
+		"shadow", "statestore", "things", "internal/auth",
 		"broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", "broker/journal", mochi,
 	},
 
