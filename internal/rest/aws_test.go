@@ -110,6 +110,39 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestAWSQuery checks that a query which says two things, or nothing that can be read, does nothing. Parameters that an
+// operation does not know are ignored, as AWS does.
+func TestAWSQuery(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.update(lamp, `{}`)
+	const (
+		path  = "/things/lamp/shadow"
+		names = "/api/things/shadow/ListNamedShadowsForThing/lamp"
+	)
+	for _, query := range []string{"?name=a&name=b", "?name=&name=", "?name=a&x=1&name=a", "?name=%zz", "?name=a;b", "?name=%ff"} {
+		s.refused(400, invalid, "", "GET", path+query, "")
+		s.refused(400, invalid, "", "POST", path+query, `{"state":{"desired":{"on":true}}}`)
+		s.refused(400, invalid, "", "DELETE", path+query, "")
+	}
+	for _, target := range []string{
+		names + "?pageSize=1&pageSize=2", names + "?nextToken=&nextToken=", names + "?nextToken=c_8",
+		"/retainedMessage?maxResults=1&maxResults=1", "/connections/c?includeSocketInformation=true&includeSocketInformation=false",
+		"/connections/c/subscriptions?maxResults=1&maxResults=2",
+	} {
+		s.refused(400, invalid, "", "GET", target, "")
+	}
+	for _, query := range []string{"?qos=1&qos=0", "?retain=true&retain=false", "?contentType=%ff", "?responseTopic=a&responseTopic=b", "?messageExpiry=1&messageExpiry=2"} {
+		s.refused(400, invalid, "", "POST", "/topics/a"+query, "x")
+	}
+	s.refused(400, invalid, "", "DELETE", "/connections/c?cleanSession=true&cleanSession=false", "")
+	s.refused(400, invalid, "Query parameter 'name' is given more than once", "DELETE", path+"?name=a&name=b", "")
+	if a := s.want(200, "GET", path, ""); !strings.Contains(a.body, `"version":1,`) {
+		t.Errorf("after refusals GET = %s, want version 1", a.body)
+	}
+	s.want(200, "DELETE", path+"?x=1&x=2&name=", "")
+}
+
 // TestBodyWithoutLength sends a chunked body that is too large, and one that is not.
 func TestBodyWithoutLength(t *testing.T) {
 	t.Parallel()

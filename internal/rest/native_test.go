@@ -164,11 +164,19 @@ func TestQuery(t *testing.T) {
 	}
 	for _, target := range []string{
 		path + "?path=version&path=version", "/v1/things?x=", "/v1/things/lamp?name=", "/v1/things/lamp/delta?path=a",
-		lampEvents + "?prefix=", "/v1/events?name=", "/v1/version?x",
+		lampEvents + "?prefix=", "/v1/events?name=", "/v1/version?x", "/v1/things?page=dP8", "/v1/things?%ff=",
 	} {
 		s.problem(400, invalid, "GET", target, "")
 	}
-	s.want(200, "DELETE", "/things/lamp/shadow?x=&name=", "") // as AWS
+	for _, target := range []string{
+		"/v1/things?prefix=%ff", "/v1/things?limit=%ff", "/v1/things?page=%ff", path + "?name=%ff", path + "?path=%ff", path + "?path=desired.%c3%28",
+		"/v1/things/lamp/delta?name=%ff", lampEvents + "?name=%ff", lampEvents + "?lastEventId=%ff", lampEvents + "?snapshot=%ff",
+		"/v1/events?prefix=%ed%a0%80", "/v1/events?lastEventId=%ff",
+	} {
+		if a := s.want(400, "GET", target, ""); !strings.Contains(a.body, "is not UTF-8") {
+			t.Errorf("GET %s = %s, want it to say what is wrong", target, a.body)
+		}
+	}
 }
 
 func TestPatch(t *testing.T) {

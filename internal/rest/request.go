@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/umbra-iot/umbra/shadow"
 )
@@ -40,18 +41,23 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return nil, refusal(http.StatusBadRequest, "The request body did not come to its end")
 }
 
-// checkQuery refuses a query that has other parameters than the known ones, or one of them twice.
-func checkQuery(r *http.Request, known []string) error {
+// checkQuery refuses a query that cannot be read, or that has a known parameter twice or not in UTF-8. With strict it
+// refuses all parameters but the known ones.
+func checkQuery(r *http.Request, known []string, strict bool) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return refusal(http.StatusBadRequest, "Invalid query: %v", err)
 	}
 	for name, values := range query {
-		if !slices.Contains(known, name) {
-			return refusal(http.StatusBadRequest, "Query parameter '%s' is not known to this operation", name)
-		}
-		if len(values) > 1 {
+		switch {
+		case !slices.Contains(known, name):
+			if strict {
+				return refusal(http.StatusBadRequest, "Query parameter '%s' is not known to this operation", name)
+			}
+		case len(values) > 1:
 			return refusal(http.StatusBadRequest, "Query parameter '%s' is given more than once", name)
+		case !utf8.ValidString(values[0]):
+			return refusal(http.StatusBadRequest, "Query parameter '%s' is not UTF-8", name)
 		}
 	}
 	return nil
@@ -102,7 +108,7 @@ func pageParam(r *http.Request, param string, kind byte) (string, error) {
 		return "", nil
 	}
 	name, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(name) < 2 || name[0] != kind {
+	if err != nil || len(name) < 2 || name[0] != kind || !utf8.Valid(name) {
 		return "", refusal(http.StatusBadRequest, "Invalid %s", param)
 	}
 	return string(name[1:]), nil

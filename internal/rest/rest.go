@@ -159,15 +159,13 @@ func (a *api) dispatch(routes []Route) http.Handler {
 	})
 }
 
-// checked is the handler of a route, which in the native API refuses a query that the route does not know: a
-// parameter that is left out of account may be what the change of a whole shadow was to be confined by.
+// checked is the handler of a route, which sees no query that could be misunderstood: a parameter that is left out of
+// account may be what the change of a whole shadow was to be confined by. The native API therefore refuses parameters
+// that the route does not know; AWS ignores them.
 func (rt Route) checked() handler {
-	if !strings.HasPrefix(rt.Pattern, "/v1/") {
-		return rt.handle // AWS ignores other parameters
-	}
-	known := strings.Fields(rt.Query)
+	known, strict := strings.Fields(rt.Query), strings.HasPrefix(rt.Pattern, "/v1/")
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if err := checkQuery(r, known); err != nil {
+		if err := checkQuery(r, known, strict); err != nil {
 			return err
 		}
 		return rt.handle(w, r)
