@@ -28,6 +28,7 @@ func newDiff(a *app) *cobra.Command {
 A and B are THING, THING/NAME or @FILE (@- for stdin). With A alone, its reported values are
 compared with its desired ones: "+" is what the device should become. A file holds what
 'umbra get -o json' prints, or its state, or one section; a section that it does not have is not compared.
+A null in a file is no value, as for replace.
 
 The exit code is 0 when there is no difference, 1 when there is one, and 2 or more for an error.`,
 		Example: `  umbra diff lamp
@@ -169,7 +170,7 @@ func (a *app) load(ctx context.Context, c *client.Client, arg, section string) (
 		if err != nil {
 			return side{}, err
 		}
-		return side{label: name, state: fileState(content, section), file: true}, nil
+		return side{label: name, state: fileState(withoutNulls(content), section), file: true}, nil
 	}
 	id, err := parseTarget(arg)
 	if err != nil {

@@ -11,7 +11,7 @@ func newReplace(a *app) *cobra.Command {
 		Use:   "replace THING[/NAME] -f FILE",
 		Short: "Make desired exactly what a file says",
 		Long: `Make desired (or reported, with --reported) exactly what a file says: values that the file does
-not have are removed. The file holds the section as a JSON object.
+not have are removed. The file holds the section as a JSON object, in which null is no value.
 
 Only differences are sent, for the version that was compared: if somebody else changes the shadow
 meanwhile, replace compares again. With --if-version it gives up instead.`,
