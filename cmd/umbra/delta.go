@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -24,33 +25,28 @@ With --exit-code the exit code is 1 when there is a difference, 0 when not, and 
 	cmd.Flags().BoolVar(&exitStatus, "exit-code", false, "exit with 1 when there is a difference")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		differs, err := a.delta(cmd, args[0])
-		if exitStatus && err == nil && differs {
+		switch {
+		case !exitStatus:
+			return err
+		case err == nil && differs:
 			return errDiffers
+		case !differs && errors.Is(err, errNoMatch):
+			return nil // in sync, which is what was asked
 		}
-		if exitStatus {
-			return neverOne(cmd.Context(), err)
-		}
-		return err
+		return neverOne(cmd.Context(), err)
 	}
 	return cmd
 }
 
 func (a *app) delta(cmd *cobra.Command, target string) (differs bool, err error) {
 	ctx := cmd.Context()
-	f, err := outputFormat(cmd)
+	s, err := a.subject(cmd, target)
 	if err != nil {
 		return false, err
 	}
-	id, err := parseTarget(target)
-	if err != nil {
-		return false, err
-	}
-	c, err := a.client()
-	if err != nil {
-		return false, err
-	}
+	id, f := s.id, s.format
 	if f.kind == formatTable || f.kind == formatCSV {
-		doc, err := fetch(ctx, c, id)
+		doc, err := fetch(ctx, s.client, id)
 		if err != nil {
 			return false, err
 		}
@@ -59,7 +55,7 @@ func (a *app) delta(cmd *cobra.Command, target string) (differs bool, err error)
 		}
 		return !doc.inSync(), a.deltaTable(doc, f)
 	}
-	message, err := c.Delta(ctx, id)
+	message, err := s.client.Delta(ctx, id)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", display(id), err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -26,10 +27,14 @@ const (
 	formatTemplate = "template"
 )
 
+// errNoMatch says that the path of jsonpath leads nowhere. One with a wildcard asks for a list, which may be empty.
+var errNoMatch = errors.New("there is no value")
+
 // format is a parsed -o flag.
 type format struct {
 	kind     string
 	query    query              // of jsonpath
+	asked    string             // the text of query
 	template *template.Template // of template
 }
 
@@ -48,6 +53,7 @@ func parseFormat(s string, allowed []string) (format, error) {
 	var err error
 	switch kind {
 	case formatJSONPath:
+		f.asked = argument
 		f.query, err = parseQuery(argument)
 	case formatTemplate:
 		f.template, err = template.New("-o").
@@ -111,7 +117,11 @@ func (f format) value(w io.Writer, value any) error {
 		}
 		return e.Close()
 	case formatJSONPath:
-		for _, found := range f.query.find(value) {
+		values := f.query.find(value)
+		if len(values) == 0 && !f.query.many() {
+			return failf(exitNotFound, "%w at %s", errNoMatch, f.asked)
+		}
+		for _, found := range values {
 			if _, err := fmt.Fprintln(w, plain(found)); err != nil {
 				return err
 			}

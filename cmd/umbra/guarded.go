@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/umbra-iot/umbra/internal/client"
-	"github.com/umbra-iot/umbra/shadow"
 )
 
 // maxAttempts bounds how often a guarded update starts again because somebody else was faster.
@@ -18,13 +17,50 @@ var errUnchanged = errors.New("nothing to change")
 // guardedUpdate is an update that depends on the document as it is. It is sent for the version
 // that was read; if somebody else changes the shadow meanwhile, it looks again.
 type guardedUpdate struct {
-	client  *client.Client
-	id      shadow.ID
+	subject
 	options updateOptions
 	// patch returns what to merge into the section of doc, which is nil without a shadow. The patch
 	// nil removes the section; errUnchanged ends the update.
-	patch   func(doc *document) (object, error)
+	patch func(doc *document) (object, error)
+	// remark, unless it is nil, has its say before the outcome is printed.
+	remark  func(changed bool)
 	current *document // as last read
+}
+
+// updateGuarded does a guarded update, or a dry run of it, and prints the outcome.
+func (a *app) updateGuarded(ctx context.Context, u *guardedUpdate) error {
+	remark := func(changed bool) {
+		if u.remark != nil {
+			u.remark(changed)
+		}
+	}
+	if u.options.dryRun {
+		doc, err := fetchIfAny(ctx, u.client, u.id)
+		if err != nil {
+			return err
+		}
+		patch, err := u.patch(doc)
+		if errors.Is(err, errUnchanged) {
+			patch, err = object{}, nil
+		}
+		if err != nil {
+			return err
+		}
+		remark(true)
+		return a.dryRun(u.subject, doc, patch, u.options)
+	}
+	accepted, err := u.run(ctx)
+	if err != nil {
+		return err
+	}
+	remark(accepted != nil)
+	switch {
+	case accepted != nil:
+		return a.printUpdated(u.subject, accepted)
+	case u.current != nil:
+		return a.printUpdated(u.subject, u.current.raw)
+	}
+	return nil // there is no shadow, and that is fine
 }
 
 // run returns the accepted update, nil when there was nothing to do.

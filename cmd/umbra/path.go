@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 )
 
@@ -105,16 +104,18 @@ func parseAssignment(arg string) (path, any, error) {
 	return p, v, nil
 }
 
-// parseAssignments lays assignments over patch.
-func parseAssignments(patch object, args []string) error {
+// parseAssignments returns assignments as a patch, and their paths.
+func parseAssignments(args []string) (patch object, paths []path, err error) {
+	patch = object{}
 	for _, arg := range args {
 		p, v, err := parseAssignment(arg)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		if err := put(patch, p, v); err != nil {
-			return &exitError{code: exitUsage, err: fmt.Errorf("%q: %w", arg, err)}
+			return nil, nil, failf(exitUsage, "%q: %w", arg, err)
 		}
+		paths = append(paths, p)
 	}
-	return nil
+	return patch, paths, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -95,6 +96,11 @@ func (q query) find(v any) []any {
 		found = next
 	}
 	return found
+}
+
+// many reports whether q asks for a list of values, not for one.
+func (q query) many() bool {
+	return slices.ContainsFunc(q, func(st step) bool { return st.kind == stepAll })
 }
 
 func (st step) appendFrom(dst []any, v any) []any {

@@ -37,42 +37,26 @@ meanwhile, replace compares again. With --if-version it gives up instead.`,
 }
 
 func (a *app) replace(cmd *cobra.Command, target string, want object, o updateOptions) error {
-	f, err := outputFormat(cmd)
+	s, err := a.subject(cmd, target)
 	if err != nil {
 		return err
 	}
-	id, err := parseTarget(target)
-	if err != nil {
-		return err
-	}
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	if o.dryRun {
-		doc, err := fetchIfAny(cmd.Context(), c, id)
-		if err != nil {
-			return err
-		}
-		return a.dryRun(cmd.Context(), c, id, mergePatch(doc.section(o.section()), want), o, f)
-	}
-	u := guardedUpdate{client: c, id: id, options: o, patch: func(doc *document) (object, error) {
-		patch := mergePatch(doc.section(o.section()), want)
-		switch {
-		case doc != nil && len(patch) == 0:
-			return nil, errUnchanged
-		case len(want) == 0:
-			return nil, nil // removes the section
-		}
-		return patch, nil
-	}}
-	accepted, err := u.run(cmd.Context())
-	if err != nil {
-		return err
-	}
-	if accepted == nil {
-		a.note("%s: %s was so already", display(id), o.section())
-		accepted = u.current.raw
-	}
-	return a.printUpdated(id, accepted, f)
+	return a.updateGuarded(cmd.Context(), &guardedUpdate{
+		subject: s, options: o,
+		patch: func(doc *document) (object, error) {
+			patch := mergePatch(doc.section(o.section()), want)
+			switch {
+			case doc != nil && len(patch) == 0:
+				return nil, errUnchanged
+			case len(want) == 0:
+				return nil, nil // removes the section
+			}
+			return patch, nil
+		},
+		remark: func(changed bool) {
+			if !changed {
+				a.note("%s: %s was so already", display(s.id), o.section())
+			}
+		},
+	})
 }

@@ -136,6 +136,24 @@ func (a *app) client() (*client.Client, error) {
 	return c, nil
 }
 
+// subject is the shadow that a command is about, where it is, and the form in which the outcome is asked for.
+type subject struct {
+	id     shadow.ID
+	client *client.Client
+	format format
+}
+
+func (a *app) subject(cmd *cobra.Command, target string) (s subject, err error) {
+	if s.format, err = outputFormat(cmd); err != nil {
+		return s, err
+	}
+	if s.id, err = parseTarget(target); err != nil {
+		return s, err
+	}
+	s.client, err = a.client()
+	return s, err
+}
+
 // parseTarget reads THING or THING/NAME.
 func parseTarget(s string) (shadow.ID, error) {
 	thing, name, named := strings.Cut(s, "/")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -61,45 +60,15 @@ func parseUnset(args []string) ([]path, error) {
 }
 
 func (a *app) unset(cmd *cobra.Command, target string, paths []path, o unsetOptions) error {
-	ctx := cmd.Context()
-	f, err := outputFormat(cmd)
+	s, err := a.subject(cmd, target)
 	if err != nil {
 		return err
 	}
-	id, err := parseTarget(target)
-	if err != nil {
-		return err
-	}
-	c, err := a.client()
-	if err != nil {
-		return err
-	}
-	r := removal{id: id, paths: paths, options: o}
-	if o.dryRun {
-		doc, err := fetchIfAny(ctx, c, id)
-		if err != nil {
-			return err
-		}
-		patch, err := r.patch(doc)
-		if err != nil && !errors.Is(err, errUnchanged) {
-			return err
-		}
-		r.tell(a)
-		return a.dryRun(ctx, c, id, patch, o.updateOptions, f)
-	}
-	u := guardedUpdate{client: c, id: id, options: o.updateOptions, patch: r.patch}
-	accepted, err := u.run(ctx)
-	if err != nil {
-		return err
-	}
-	r.tell(a)
-	switch {
-	case accepted != nil:
-		return a.printUpdated(id, accepted, f)
-	case u.current != nil:
-		return a.printUpdated(id, u.current.raw, f)
-	}
-	return nil // no shadow, which was to be ignored
+	r := removal{id: s.id, paths: paths, options: o}
+	return a.updateGuarded(cmd.Context(), &guardedUpdate{
+		subject: s, options: o.updateOptions, patch: r.patch,
+		remark: func(bool) { r.tell(a) },
+	})
 }
 
 // removal is one run of unset.

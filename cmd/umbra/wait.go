@@ -124,8 +124,8 @@ func await(ctx context.Context, c *client.Client, id shadow.ID, timeout time.Dur
 }
 
 // awaitReported waits until a shadow reports what patch desires. A value that the patch removes asks for nothing.
-func (a *app) awaitReported(ctx context.Context, c *client.Client, id shadow.ID, patch object, timeout time.Duration) error {
-	doc, err := await(ctx, c, id, timeout, func(d *document) bool {
+func (a *app) awaitReported(ctx context.Context, s subject, patch object, timeout time.Duration) error {
+	doc, err := await(ctx, s.client, s.id, timeout, func(d *document) bool {
 		return len(missing(patch, d.section(sectionReported))) == 0
 	})
 	if !errors.Is(err, errTimeUp) {
@@ -140,5 +140,5 @@ func (a *app) awaitReported(ctx context.Context, c *client.Client, id shadow.ID,
 		behind = append(behind, fmt.Sprintf("%s is %s, not %s", l.path, shown, text(l.value)))
 	}
 	return failf(exitUnreachable, "%s: stored, but after %v the device does not report it: %s",
-		display(id), timeout, strings.Join(behind, "; "))
+		display(s.id), timeout, strings.Join(behind, "; "))
 }

@@ -220,7 +220,16 @@ func (w *watcher) print(e client.Event, c changeEvent, state object) error {
 	if o, ok := v.(object); ok {
 		o["timestamp"] = stamp(c.Timestamp, w.location())
 	}
-	return w.format.document(w.stdout, encodeJSON(v))
+	return w.document(v)
+}
+
+// document writes an event. Not every event has a value at every path.
+func (w *watcher) document(event any) error {
+	err := w.format.document(w.stdout, encodeJSON(event))
+	if errors.Is(err, errNoMatch) {
+		return nil
+	}
+	return err
 }
 
 // shortTime is the layout of the time with which a line begins.
@@ -286,7 +295,7 @@ func (w *watcher) reset(e client.Event) error {
 	case formatRaw:
 		err = w.format.document(w.stdout, e.Data)
 	default:
-		err = w.format.document(w.stdout, encodeJSON(event))
+		err = w.document(event)
 	}
 	if err != nil {
 		return err
