@@ -3,6 +3,7 @@ package things
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/statestore"
@@ -16,10 +17,17 @@ type ShadowInfo struct {
 	InSync   bool  // desired and reported agree
 }
 
+// reserved begins what is stored in the place of things but is none, such as
+// configuration. No thing has such a name, and all of these come before those of things.
+const reserved = "$"
+
 // Things returns up to limit names of things with at least one shadow, in byte
 // order, that begin with prefix and come after the name after.
 func (s *Service) Things(ctx context.Context, prefix, after string, limit int) ([]string, error) {
-	names, err := s.store.Things(ctx, prefix, after, limit)
+	if strings.HasPrefix(prefix, reserved) {
+		return nil, nil
+	}
+	names, err := s.store.Things(ctx, prefix, max(after, reserved+"\xFF"), limit)
 	if err != nil {
 		return nil, fmt.Errorf("things: list things: %w", err)
 	}

@@ -56,6 +56,9 @@ var allowed = map[string][]string{
 	// Who somebody is and what he may do. Pure.
 	"internal/auth": {},
 
+	// What operators configure while the service runs.
+	"internal/objects": {"statestore"},
+
 	// The service: the only writer of shadows.
 	"things": {"shadow", "statestore"},
 
