@@ -1,12 +1,9 @@
 package broker_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"runtime"
 	"strings"
@@ -21,6 +18,7 @@ import (
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
 	"github.com/umbra-iot/umbra/statestore/storetest"
+	"github.com/umbra-iot/umbra/test/packetio"
 	"github.com/umbra-iot/umbra/things"
 )
 
@@ -113,10 +111,8 @@ var errKilled = errors.New("the server was killed")
 
 // raw is a client that does nothing by itself.
 type raw struct {
-	t       *testing.T
-	conn    net.Conn
-	r       *bufio.Reader
-	version byte
+	t    *testing.T
+	conn *packetio.Conn
 }
 
 // connectOptions of raw.
@@ -135,7 +131,7 @@ func (s *server) dial(t *testing.T, version byte) *raw {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return &raw{t: t, conn: conn, r: bufio.NewReader(conn), version: version}
+	return &raw{t, packetio.New(conn, version)}
 }
 
 // connect returns a client and its CONNACK.
@@ -170,95 +166,29 @@ func (s *server) connect(t *testing.T, o connectOptions) *raw {
 
 func (c *raw) encode(pk packets.Packet) []byte {
 	c.t.Helper()
-	pk.ProtocolVersion = c.version
-	pk.Mods.AllowResponseInfo = true
-	var buf bytes.Buffer
-	var err error
-	switch pk.FixedHeader.Type {
-	case packets.Connect:
-		err = pk.ConnectEncode(&buf)
-	case packets.Publish:
-		err = pk.PublishEncode(&buf)
-	case packets.Subscribe:
-		pk.FixedHeader.Qos = 1
-		err = pk.SubscribeEncode(&buf)
-	case packets.Unsubscribe:
-		pk.FixedHeader.Qos = 1
-		err = pk.UnsubscribeEncode(&buf)
-	case packets.Puback:
-		err = pk.PubackEncode(&buf)
-	case packets.Pubrec:
-		err = pk.PubrecEncode(&buf)
-	case packets.Pubrel:
-		pk.FixedHeader.Qos = 1
-		err = pk.PubrelEncode(&buf)
-	case packets.Pubcomp:
-		err = pk.PubcompEncode(&buf)
-	case packets.Disconnect:
-		err = pk.DisconnectEncode(&buf)
-	case packets.Pingreq:
-		err = pk.PingreqEncode(&buf)
-	default:
-		c.t.Fatalf("cannot encode type %d", pk.FixedHeader.Type)
-	}
+	b, err := c.conn.Encode(pk)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return buf.Bytes()
+	return b
 }
 
 func (c *raw) send(pks ...packets.Packet) {
 	c.t.Helper()
-	var out []byte
-	for _, pk := range pks {
-		out = append(out, c.encode(pk)...)
+	if err := c.conn.Send(pks...); err != nil {
+		c.t.Fatal(err)
 	}
-	c.write(out)
 }
 
 func (c *raw) write(b []byte) {
 	c.t.Helper()
-	_ = c.conn.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := c.conn.Write(b); err != nil {
 		c.t.Fatal(err)
 	}
 }
 
 // next reads a packet.
-func (c *raw) next(within time.Duration) (packets.Packet, error) {
-	c.t.Helper()
-	_ = c.conn.SetReadDeadline(time.Now().Add(within))
-	var pk packets.Packet
-	first, err := c.r.ReadByte()
-	if err != nil {
-		return pk, err
-	}
-	if err := pk.FixedHeader.Decode(first); err != nil {
-		c.t.Fatal(err)
-	}
-	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
-	if pk.FixedHeader.Remaining, _, err = packets.DecodeLength(c.r); err != nil {
-		return pk, err
-	}
-	body := make([]byte, pk.FixedHeader.Remaining)
-	if _, err := io.ReadFull(c.r, body); err != nil {
-		return pk, err
-	}
-	pk.ProtocolVersion = c.version
-	decode := map[byte]func([]byte) error{
-		packets.Connack: pk.ConnackDecode, packets.Publish: pk.PublishDecode, packets.Puback: pk.PubackDecode,
-		packets.Pubrec: pk.PubrecDecode, packets.Pubrel: pk.PubrelDecode, packets.Pubcomp: pk.PubcompDecode,
-		packets.Suback: pk.SubackDecode, packets.Unsuback: pk.UnsubackDecode, packets.Disconnect: pk.DisconnectDecode,
-		packets.Pingresp: pk.PingrespDecode,
-	}[pk.FixedHeader.Type]
-	if decode == nil {
-		c.t.Fatalf("unexpected packet type %d", pk.FixedHeader.Type)
-	}
-	if err := decode(body); err != nil {
-		c.t.Fatalf("decode type %d: %v", pk.FixedHeader.Type, err)
-	}
-	return pk, nil
-}
+func (c *raw) next(within time.Duration) (packets.Packet, error) { return c.conn.Receive(within) }
 
 // want reads a packet, which has to be of a type.
 func (c *raw) want(typ byte) packets.Packet {
@@ -317,7 +247,7 @@ func (c *raw) wantQuiet() {
 // wantEnd checks that the connection ends, in MQTT 5 with a DISCONNECT of that code (0: without).
 func (c *raw) wantEnd(code byte) {
 	c.t.Helper()
-	if c.version == 5 && code != 0 {
+	if c.conn.Version() == 5 && code != 0 {
 		if pk := c.want(packets.Disconnect); pk.ReasonCode != code {
 			c.t.Fatalf("DISCONNECT = %#x, want %#x", pk.ReasonCode, code)
 		}
@@ -355,9 +285,7 @@ func (c *raw) ping() {
 func (c *raw) leave() {
 	c.t.Helper()
 	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})
-	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
-	_, _ = io.Copy(io.Discard, c.conn)
-	_ = c.conn.Close()
+	c.conn.AwaitEnd()
 }
 
 func message(topic, payload string, qos byte, id uint16) packets.Packet {

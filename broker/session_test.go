@@ -10,6 +10,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/test/packetio"
 )
 
 func TestPersistentSessionKeepsItsQueue(t *testing.T) {
@@ -171,7 +172,7 @@ func TestManyTakeoversAtOnceLoseNothing(t *testing.T) {
 				return
 			}
 			defer func() { _ = conn.Close() }()
-			c := &raw{t: t, conn: conn, version: 5}
+			c := &raw{t, packetio.New(conn, 5)}
 			if _, err := conn.Write(c.encode(packets.Packet{
 				FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 5,
 				Connect:    packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "c"},

@@ -96,6 +96,7 @@ var allowed = map[string][]string{
 	"internal/conformance": {},
 	"internal/umbradtest":  {},
 	"test/mqtttest":        {},
+	"test/packetio":        {mochi},
 	"test/conformance":     {},
 	"test/e2e":             {},
 	"test/mqtt":            {},

@@ -1,12 +1,8 @@
 package mqtt_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"slices"
 	"testing"
@@ -17,6 +13,7 @@ import (
 	"github.com/umbra-iot/umbra/broker"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
+	"github.com/umbra-iot/umbra/test/packetio"
 	"github.com/umbra-iot/umbra/things"
 )
 
@@ -79,9 +76,7 @@ func start(t *testing.T, o broker.Options) *server {
 // client speaks MQTT and acknowledges what it gets, unless hold is set.
 type client struct {
 	t       *testing.T
-	conn    net.Conn
-	r       *bufio.Reader
-	version byte
+	conn    *packetio.Conn
 	connack packets.Packet
 	hold    bool             // PUBLISH packets are not acknowledged
 	inbox   []packets.Packet // PUBLISH packets that came while the client waited for something else
@@ -122,7 +117,7 @@ func (s *server) dial(t *testing.T, version byte) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return &client{t: t, conn: conn, r: bufio.NewReader(conn), version: version}
+	return &client{t: t, conn: packetio.New(conn, version)}
 }
 
 // persistent asks for a session that stays, and for the one that there is.
@@ -167,91 +162,29 @@ func willDelayed(topic, payload string, delay uint32) func(*packets.Packet) {
 
 func (c *client) encode(pk packets.Packet) []byte {
 	c.t.Helper()
-	pk.ProtocolVersion = c.version
-	pk.Mods.AllowResponseInfo = true
-	var b bytes.Buffer
-	var err error
-	switch pk.FixedHeader.Type {
-	case packets.Connect:
-		err = pk.ConnectEncode(&b)
-	case packets.Publish:
-		err = pk.PublishEncode(&b)
-	case packets.Puback:
-		err = pk.PubackEncode(&b)
-	case packets.Pubrec:
-		err = pk.PubrecEncode(&b)
-	case packets.Pubrel:
-		pk.FixedHeader.Qos = 1
-		err = pk.PubrelEncode(&b)
-	case packets.Pubcomp:
-		err = pk.PubcompEncode(&b)
-	case packets.Subscribe:
-		pk.FixedHeader.Qos = 1
-		err = pk.SubscribeEncode(&b)
-	case packets.Unsubscribe:
-		pk.FixedHeader.Qos = 1
-		err = pk.UnsubscribeEncode(&b)
-	case packets.Pingreq:
-		err = pk.PingreqEncode(&b)
-	case packets.Disconnect:
-		err = pk.DisconnectEncode(&b)
-	default:
-		c.t.Fatalf("no encoder for packet type %d", pk.FixedHeader.Type)
-	}
+	b, err := c.conn.Encode(pk)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return b.Bytes()
+	return b
 }
 
 func (c *client) send(pks ...packets.Packet) {
 	c.t.Helper()
-	var b []byte
-	for _, pk := range pks {
-		b = append(b, c.encode(pk)...)
+	if err := c.conn.Send(pks...); err != nil {
+		c.t.Fatal(err)
 	}
-	c.write(b)
 }
 
 func (c *client) write(b []byte) {
 	c.t.Helper()
-	_ = c.conn.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := c.conn.Write(b); err != nil {
 		c.t.Fatal(err)
 	}
 }
 
 // read reads a packet.
-func (c *client) read(within time.Duration) (pk packets.Packet, err error) {
-	c.t.Helper()
-	_ = c.conn.SetReadDeadline(time.Now().Add(within))
-	first, err := c.r.ReadByte()
-	if err != nil {
-		return pk, err
-	}
-	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
-	if err := pk.FixedHeader.Decode(first); err != nil {
-		return pk, err
-	}
-	if pk.FixedHeader.Remaining, _, err = packets.DecodeLength(c.r); err != nil {
-		return pk, err
-	}
-	body := make([]byte, pk.FixedHeader.Remaining)
-	if _, err := io.ReadFull(c.r, body); err != nil {
-		return pk, err
-	}
-	pk.ProtocolVersion = c.version
-	decode, ok := map[byte]func([]byte) error{
-		packets.Connack: pk.ConnackDecode, packets.Publish: pk.PublishDecode, packets.Puback: pk.PubackDecode,
-		packets.Pubrec: pk.PubrecDecode, packets.Pubrel: pk.PubrelDecode, packets.Pubcomp: pk.PubcompDecode,
-		packets.Suback: pk.SubackDecode, packets.Unsuback: pk.UnsubackDecode, packets.Pingresp: pk.PingrespDecode,
-		packets.Disconnect: pk.DisconnectDecode,
-	}[pk.FixedHeader.Type]
-	if !ok {
-		return pk, fmt.Errorf("a server does not send packets of type %d", pk.FixedHeader.Type)
-	}
-	return pk, decode(body)
-}
+func (c *client) read(within time.Duration) (packets.Packet, error) { return c.conn.Receive(within) }
 
 // next reads a packet, and does what a client does with a PUBLISH or PUBREL that comes before.
 func (c *client) next(within time.Duration) (packets.Packet, error) {
@@ -360,7 +293,7 @@ func (c *client) ping() {
 // wantEnd checks that the server ends the connection, and tells a client of MQTT 5 this code (0: nothing).
 func (c *client) wantEnd(code byte) {
 	c.t.Helper()
-	if c.version == v5 && code != 0 {
+	if c.conn.Version() == v5 && code != 0 {
 		if pk := c.await(packets.Disconnect); pk.ReasonCode != code {
 			c.t.Fatalf("DISCONNECT = %#x, want %#x", pk.ReasonCode, code)
 		}
