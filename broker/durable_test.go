@@ -294,6 +294,41 @@ func TestWillOnARequestTopicAfterKill(t *testing.T) {
 	})
 }
 
+// A will cannot come again as a publish can that was not acknowledged.
+func TestWillsOfConnectionsThatEndWhileTheStoreFails(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{StoreTimeout: time.Second})
+	watcher := s.connect(t, device("watcher"))
+	watcher.subscribe(2, "will")
+	will := func(topic, payload string) func(*packets.Packet) {
+		return withWill(topic, payload, func(pk *packets.Packet) { pk.Connect.WillQos = 2 })
+	}
+	plain := s.connect(t, connectOptions{id: "plain", edit: will("will", "gone")})
+	asking := s.connect(t, connectOptions{id: "asking", edit: will(update, `{"state":{"reported":{"connected":false}}}`)})
+	s.settled(t)
+	s.store.SetDown(errors.New("no disk"))
+	for _, c := range []*raw{plain, asking} {
+		_ = c.conn.Close()
+	}
+	for _, id := range []string{"plain", "asking"} {
+		eventually(t, "the end of "+id+" is noticed", func() bool {
+			c, _ := s.Connection(id)
+			return !c.Connected
+		})
+	}
+	if d, err := s.things.Document(t.Context(), shadow.ID{Thing: "lamp"}); err == nil {
+		t.Errorf("shadow while the store fails = %v", d)
+	}
+	s.store.SetDown(nil)
+	if pk := watcher.wantMessage("will"); string(pk.Payload) != "gone" {
+		t.Errorf("will = %s", pk.Payload)
+	}
+	eventually(t, "the will is in the shadow", func() bool {
+		d, err := s.things.Document(t.Context(), shadow.ID{Thing: "lamp"})
+		return err == nil && d != nil && d.Version() == 1
+	})
+}
+
 func TestEndedSessionsLeaveTheStore(t *testing.T) {
 	t.Parallel()
 	clock := newClock()

@@ -78,17 +78,65 @@ func (b *Broker) sendWill(c *client, w *will) {
 		c.left(w)
 		return
 	}
-	t, ok := requestTopic(m.Topic)
-	if !ok {
-		b.take(nil, message)
+	if t, ok := requestTopic(m.Topic); ok {
+		b.ask(c, w, t, message)
 		return
 	}
+	if b.refusal(nil, message).code != 0 {
+		b.count.forbidden.Add(1)
+		return
+	}
+	b.routeWill(message)
+}
+
+// routeWill is route for a will, of which nobody can be told that it has to come again: it is taken while the store
+// fails too. Until the store has what it brings about it has the will.
+func (b *Broker) routeWill(m *wire.Message) {
+	if m.Retain {
+		if err := b.retain(m); err != nil {
+			b.log.Warn("will is not retained", "topic", m.Topic, "client_id", m.Publisher, "err", err)
+		}
+	}
+	entries := b.match(m.Topic, nil)
+	b.fanOut(m, *entries, nil)
+	b.unmatch(entries)
+}
+
+// willPause is the pause between two attempts of a will that is a request.
+const willPause = time.Second
+
+// ask makes the request that a will is, again and again while the store fails.
+func (b *Broker) ask(c *client, w *will, t shadow.Topic, m *wire.Message) {
 	b.tasks.Add(1)
-	b.request(nil, t, message, shadow.Author{Channel: "will", ClientID: w.clientID}, func(r *things.Result, _ outcome) {
+	b.request(nil, t, m, shadow.Author{Channel: "will", ClientID: w.clientID}, func(r *things.Result, o outcome) {
 		defer b.tasks.Done()
+		if o.lost && b.journal != nil {
+			time.AfterFunc(willPause, func() { b.askAgain(c, w) })
+			return
+		}
 		c.left(w)
 		if r.Err != nil {
 			b.log.Warn("will refused", "topic", m.Topic, "client_id", w.clientID, "code", r.Err.Code, "reason", r.Err.Message)
 		}
 	})
+}
+
+// askAgain sends a will again, unless its client is back: what that reports is newer. At the end of the server the will
+// stays in the store, for the next one.
+func (b *Broker) askAgain(c *client, w *will) {
+	if !b.begin() {
+		return
+	}
+	defer b.tasks.Done()
+	c.mu.Lock()
+	waits, back := c.leaving == w, c.conn != nil
+	c.mu.Unlock()
+	switch {
+	case !waits:
+	case back:
+		b.log.Warn("will is not sent: the store failed until its client was back", "topic", w.message.Topic, "client_id", w.clientID)
+		c.left(w)
+	default:
+		b.sendWill(c, w)
+	}
 }
