@@ -38,10 +38,16 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "umbrad:", err)
 	if errors.Is(err, errSettings) {
+		fmt.Fprintln(os.Stderr, "umbrad:", err)
 		os.Exit(2)
 	}
+	die(err)
+}
+
+// die ends the process at once, as a crash would: nothing is acknowledged or sent any more.
+func die(err error) {
+	fmt.Fprintln(os.Stderr, "umbrad:", err)
 	os.Exit(1)
 }
 

@@ -84,7 +84,7 @@ var allowed = map[string][]string{
 	// The programs.
 	"cmd/umbrad": {
 		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker",
-		"internal/config", "internal/metrics", "internal/rest", "internal/version", xsync,
+		"internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
 	"cmd/umbra":     {"shadow", "internal/client", "internal/version", cobra, yaml, "golang.org/x/term"},
 	"examples/lamp": {paho},
@@ -94,6 +94,7 @@ var allowed = map[string][]string{
 	// Tests and measurements.
 	"internal/archtest":    {},
 	"internal/conformance": {},
+	"internal/faultfs":     {pebble},
 	"internal/umbradtest":  {},
 	"test/mqtttest":        {},
 	"test/packetio":        {mochi},

@@ -18,7 +18,12 @@ import (
 // detector gets a umbrad with the race detector.
 func Binary(tb testing.TB) string {
 	tb.Helper()
-	path, err := buildUmbrad()
+	return built(tb, buildUmbrad)
+}
+
+func built(tb testing.TB, build func() (string, error)) string {
+	tb.Helper()
+	path, err := build()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -49,12 +54,15 @@ func Root(tb testing.TB) string {
 	return root
 }
 
-// buildUmbrad builds at most once in a test process.
-var buildUmbrad = sync.OnceValues(func() (string, error) { return build("./cmd/umbrad") })
+// Each of these builds at most once in a test process.
+var (
+	buildUmbrad  = sync.OnceValues(func() (string, error) { return build("./cmd/umbrad") })
+	buildTorture = sync.OnceValues(func() (string, error) { return build("./cmd/umbrad", "torture") })
+)
 
-// build puts the program into bin/test of the module, where the next test process finds it again:
-// go build leaves a binary alone that is up to date.
-func build(pkg string) (string, error) {
+// build puts the program, built with the given tags, into bin/test of the module, where the next test process finds it
+// again: go build leaves a binary alone that is up to date.
+func build(pkg string, tags ...string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -76,8 +84,8 @@ func build(pkg string) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	path := filepath.Join(dir, filepath.Base(pkg))
-	cmd := exec.Command("go", append(args, "-o", path, pkg)...)
+	path := filepath.Join(dir, strings.Join(append([]string{filepath.Base(pkg)}, tags...), "-"))
+	cmd := exec.Command("go", append(args, "-tags", strings.Join(tags, ","), "-o", path, pkg)...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)

@@ -34,9 +34,10 @@ const (
 
 // Umbrad is a umbrad process. Its methods are for the goroutine of the test.
 type Umbrad struct {
-	tb   testing.TB
-	args []string
-	env  []string
+	tb     testing.TB
+	binary string
+	args   []string
+	env    []string
 
 	proc  *process
 	ready Ready
@@ -61,10 +62,24 @@ func Start(tb testing.TB, args ...string) *Umbrad {
 	return u
 }
 
+// StartTorture is Start of a umbrad that was built with the tag torture: the disk of its Pebble store does what the
+// file in its environment variable TORTURE_DISK says, see package faultfs.
+func StartTorture(tb testing.TB, args ...string) *Umbrad {
+	tb.Helper()
+	u := launchBinary(tb, built(tb, buildTorture), args)
+	u.WaitReady()
+	return u
+}
+
 // Launch is Start without the wait: call WaitReady before anything that needs an address.
 func Launch(tb testing.TB, args ...string) *Umbrad {
 	tb.Helper()
-	u := &Umbrad{tb: tb, args: []string{"--mqtt=127.0.0.1:0", "--http=127.0.0.1:0", "--data=" + tb.TempDir()}}
+	return launchBinary(tb, Binary(tb), args)
+}
+
+func launchBinary(tb testing.TB, binary string, args []string) *Umbrad {
+	tb.Helper()
+	u := &Umbrad{tb: tb, binary: binary, args: []string{"--mqtt=127.0.0.1:0", "--http=127.0.0.1:0", "--data=" + tb.TempDir()}}
 	for _, a := range args {
 		if envVar.MatchString(a) {
 			u.env = append(u.env, a)
@@ -138,15 +153,20 @@ func (u *Umbrad) Wait() int {
 // Restart starts a process that has ended again, with the same arguments and data, on the same ports.
 func (u *Umbrad) Restart() {
 	u.tb.Helper()
-	u.Wait()
-	u.args = append(u.args, "--mqtt="+u.ready.MQTT, "--http="+u.ready.HTTP)
-	u.launch()
+	u.Relaunch()
 	u.WaitReady()
 }
 
-func (u *Umbrad) launch() {
+// Relaunch is Restart without the wait.
+func (u *Umbrad) Relaunch() {
 	u.tb.Helper()
-	p, err := startProcess(Binary(u.tb), u.args, u.env)
+	u.Wait()
+	u.launch("--mqtt="+u.ready.MQTT, "--http="+u.ready.HTTP)
+}
+
+func (u *Umbrad) launch(more ...string) {
+	u.tb.Helper()
+	p, err := startProcess(u.binary, append(slices.Clone(u.args), more...), u.env)
 	if err != nil {
 		u.tb.Fatalf("umbrad: %v", err)
 	}

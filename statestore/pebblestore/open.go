@@ -37,12 +37,15 @@ func Open(dir string, o statestore.Options, po Options) (*Store, error) {
 	if po.FS == nil {
 		po.FS = vfs.Default
 	}
+	if po.OnFailure == nil {
+		po.OnFailure = func(error) {}
+	}
 	lock, err := lockDir(dir, po.FS)
 	if err != nil {
 		return nil, err
 	}
-	h := &health{log: po.Log}
-	db, err := pebble.Open(dir, databaseOptions(po.FS, lock, h))
+	h := &health{log: po.Log, onFailure: po.OnFailure}
+	db, err := pebble.Open(dir, databaseOptions(patient{po.FS, h}, lock, h))
 	if err != nil {
 		return nil, fmt.Errorf("pebblestore: open %s: %w", dir, closeWith(lock, err))
 	}
@@ -54,7 +57,9 @@ func Open(dir string, o statestore.Options, po Options) (*Store, error) {
 		turn:    make(chan struct{}, 1),
 		stop:    make(chan struct{}),
 	}
-	if err := errors.Join(s.checkFormat(), s.outbox.load(db), h.err()); err != nil {
+	err = errors.Join(s.checkFormat(), s.outbox.load(db))
+	h.opened.Store(true)
+	if err := errors.Join(err, h.err()); err != nil {
 		return nil, fmt.Errorf("pebblestore: open %s: %w", dir, errors.Join(err, db.Close(), lock.Close()))
 	}
 	s.background.Go(s.cleanIdle)

@@ -33,6 +33,11 @@ const cleanEvery = time.Second
 type Options struct {
 	Log *slog.Logger // default: nothing is logged
 	FS  vfs.FS       // default: that of the operating system
+
+	// OnFailure is called when a write or a sync has failed and the store is out of service, and when Open cannot go
+	// on for want of a disk that takes what it has to write: then Open tries again and again. It may end the
+	// process; it must not call the store. Default: nothing is called.
+	OnFailure func(error)
 }
 
 // Store is a statestore.Store in a Pebble database.
@@ -152,7 +157,8 @@ func (s *Store) write(ctx context.Context, b *pebble.Batch) error {
 		s.release()
 		return b.Close()
 	}
-	if err := s.db.ApplyNoSyncWait(b, pebble.Sync); err != nil {
+	err := s.health.guard(func() error { return s.db.ApplyNoSyncWait(b, pebble.Sync) })
+	if err != nil {
 		s.release()
 		return s.health.fail(err)
 	}

@@ -153,7 +153,7 @@ func (s *Store) apply(b *pebble.Batch) error {
 	if b.Empty() {
 		return nil
 	}
-	if err := b.Commit(pebble.NoSync); err != nil {
+	if err := s.health.guard(func() error { return b.Commit(pebble.NoSync) }); err != nil {
 		return s.health.fail(err)
 	}
 	return s.health.err()
