@@ -8,7 +8,7 @@ TOOLS := $(BIN)/tools
 DEADCODE := $(TOOLS)/deadcode-v0.52.0
 GOLANGCI := $(TOOLS)/golangci-lint-v2.15.0
 
-.PHONY: all run build test test-deps race fuzz bench cover lint fmt tools ci clean help
+.PHONY: all run build test test-deps race fuzz torture bench cover lint fmt tools ci clean help
 
 all: build lint test ## build, lint and test
 
@@ -36,6 +36,14 @@ fuzz: ## run every fuzz target for FUZZTIME
 	  for f in $$(go test -list '^Fuzz' -run '^$$' $$pkg | grep ^Fuzz); do \
 	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg || exit; \
 	  done; done
+
+DURATION ?= 1h
+SEED ?= 0
+STORE ?=
+STEPS ?= 1000000
+torture: test-deps ## break everything for DURATION (1h), on STORE (pebble, redis; both), SEED repeats a run's order of faults
+	go test -count=1 -run '^Test(Model|Crashes)$$' -timeout 2h ./broker/session -args -steps=$(STEPS)
+	go test -count=1 -run '^TestTorture$$' -v -timeout 0 ./test/e2e -args -torture=$(DURATION) -torture.store=$(STORE) -torture.seed=$(SEED)
 
 bench: ## run the benchmarks (bench/README.md tells how to read them)
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 30m ./...

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -53,54 +54,93 @@ func TestDelivery(t *testing.T) {
 
 func deliveryTest(t *testing.T, u *umbradtest.Umbrad, crash func(round int)) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	addr := u.MQTT()
-	subscribers := []*peer{
-		newPeer(t, "steady", addr, "d/#", "will/#"),
-		newPeer(t, "flaky", addr, "d/#", "will/#"),
-	}
-	subscribers[1].patience = 1000
-	publishers := []*peer{newPeer(t, "one-a", addr), newPeer(t, "one-b", addr), newPeer(t, "two-a", addr), newPeer(t, "two-b", addr), newPeer(t, "keeper", addr)}
-	for i, p := range publishers {
-		p.qos, p.topic = byte(1+i/2), "d/"+p.id
-	}
-	keeper := publishers[4]
-	keeper.qos, keeper.topic, keeper.retain = 1, "kept", true
-	for _, p := range append(subscribers, publishers...) {
-		wg.Go(func() { p.run(ctx) })
-		p.await(t, "the first connection", func() bool { return p.connections > 0 })
-	}
+	d := startDelivery(t, u.MQTT())
 	for round := range deliveryRounds {
-		doomed := dial(t, addr, mqtttest.Options{
-			ClientID: fmt.Sprint("doomed-", round),
-			Will:     &mqtttest.Message{Topic: fmt.Sprint("will/", round), Payload: []byte("1"), QoS: 2},
-		})
+		doomed := d.doomed(t)
 		time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond) // the moment is what is random here
 		crash(round)
 		doomed.Abort()
-		if kept := keeper.acknowledged(); kept > 0 {
-			verifyKept(t, addr, kept)
-		}
+		d.verifyKept(t)
 		if t.Failed() {
 			t.Fatalf("in round %d", round+1)
 		}
 	}
-	for _, p := range publishers {
+	d.finish(t)
+}
+
+// delivery is clients that publish and subscribe all the time, whatever becomes of the server.
+type delivery struct {
+	addr        string
+	subscribers []*peer
+	publishers  []*peer
+	keeper      *peer // publishes retained messages
+	wills       int
+}
+
+// startDelivery lets the clients run until the end of the test.
+func startDelivery(t *testing.T, addr string) *delivery {
+	t.Helper()
+	d := &delivery{
+		addr:        addr,
+		subscribers: []*peer{newPeer(t, "steady", addr, "d/#", "will/#"), newPeer(t, "flaky", addr, "d/#", "will/#")},
+		publishers:  []*peer{newPeer(t, "one-a", addr), newPeer(t, "one-b", addr), newPeer(t, "two-a", addr), newPeer(t, "two-b", addr)},
+		keeper:      newPeer(t, "keeper", addr),
+	}
+	d.subscribers[1].patience = 1000
+	for i, p := range d.publishers {
+		p.qos, p.topic = byte(1+i/2), "d/"+p.id
+	}
+	d.keeper.qos, d.keeper.topic, d.keeper.retain = 1, "kept", true
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+	for _, p := range slices.Concat(d.subscribers, d.senders()) {
+		wg.Go(func() { p.run(ctx) })
+		p.await(t, "the first connection", func() bool { return p.connections > 0 })
+	}
+	return d
+}
+
+// senders are all who publish.
+func (d *delivery) senders() []*peer { return append(slices.Clone(d.publishers), d.keeper) }
+
+// doomed connects a client with a will. What ends its connection has to send the will.
+func (d *delivery) doomed(t *testing.T) *mqtttest.Client {
+	t.Helper()
+	d.wills++
+	return dial(t, d.addr, mqtttest.Options{
+		ClientID: fmt.Sprint("doomed-", d.wills),
+		Will:     &mqtttest.Message{Topic: fmt.Sprint("will/", d.wills), Payload: []byte("1"), QoS: 2},
+	})
+}
+
+// finish ends publishing, and waits until everything has arrived that has to.
+func (d *delivery) finish(t *testing.T) {
+	t.Helper()
+	for _, p := range d.senders() {
 		p.stop()
 		p.await(t, "all acknowledgements", func() bool { return len(p.order) == 0 })
 	}
-	for _, s := range subscribers {
-		for _, p := range publishers[:4] {
-			s.await(t, "all of "+p.id, func() bool { return len(s.got[p.topic]) == p.sent })
+	for _, s := range d.subscribers {
+		for _, p := range d.publishers {
+			s.await(t, "all of "+p.id, func() bool { return s.got[p.topic].highest == p.sent })
+			t.Logf("%s: %s: %d messages, %d repeated", s.id, p.topic, p.sent, s.got[p.topic].repeated)
 		}
-		for round := range deliveryRounds {
-			topic := fmt.Sprint("will/", round)
-			s.await(t, topic, func() bool { return len(s.got[topic]) == 1 })
+		for n := 1; n <= d.wills; n++ {
+			topic := fmt.Sprint("will/", n)
+			s.await(t, topic, func() bool { return s.got[topic].highest == 1 })
 		}
-		s.verify(publishers[:4])
+	}
+}
+
+// verifyKept checks that the retained message is not older than the last one that was acknowledged.
+func (d *delivery) verifyKept(t *testing.T) {
+	t.Helper()
+	if kept := d.keeper.acknowledged(); kept > 0 {
+		verifyKept(t, d.addr, kept)
 	}
 }
 
@@ -148,9 +188,11 @@ type peer struct {
 	order       []uint16             // identifiers of publishes under way
 	flight      map[uint16]*outgoing // by identifier
 	known       map[uint16]bool      // QoS 2 messages to it whose PUBREL has not come
-	got         map[string]map[int]int
-	highest     map[string]int
+	got         map[string]arrivals  // by topic
 }
+
+// arrivals is what came on a topic, whose messages are numbered from 1: all up to highest.
+type arrivals struct{ highest, repeated int }
 
 type outgoing struct {
 	n        int
@@ -162,7 +204,7 @@ func newPeer(t *testing.T, id, addr string, filters ...string) *peer {
 	t.Helper()
 	return &peer{
 		t: t, id: id, addr: addr, filters: filters, flight: map[uint16]*outgoing{}, known: map[uint16]bool{},
-		got: map[string]map[int]int{}, highest: map[string]int{},
+		got: map[string]arrivals{},
 	}
 }
 
@@ -333,33 +375,17 @@ func (p *peer) deliver(m mqtttest.Message) {
 	if err != nil {
 		p.t.Errorf("%s: %v", p.id, err)
 	}
-	if p.got[m.Topic] == nil {
-		p.got[m.Topic] = map[int]int{}
+	a := p.got[m.Topic]
+	switch {
+	case n > a.highest+1:
+		p.t.Errorf("%s: %s: %d came after %d: what is between them is lost", p.id, m.Topic, n, a.highest)
+	case n <= a.highest && m.QoS == 2:
+		p.t.Errorf("%s: %s: %d of QoS 2 came again", p.id, m.Topic, n)
+	case n <= a.highest:
+		a.repeated++
 	}
-	if p.got[m.Topic][n]++; p.got[m.Topic][n] == 1 && n < p.highest[m.Topic] {
-		p.t.Errorf("%s: %s: %d came after %d", p.id, m.Topic, n, p.highest[m.Topic])
-	}
-	p.highest[m.Topic] = max(p.highest[m.Topic], n)
-	if times := p.got[m.Topic][n]; m.QoS == 2 && times > 1 {
-		p.t.Errorf("%s: %s: %d of QoS 2 came %d times", p.id, m.Topic, n, times)
-	}
-}
-
-// verify checks that every message came, after all have been waited for.
-func (p *peer) verify(publishers []*peer) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, from := range publishers {
-		repeated := 0
-		for n := 1; n <= from.sent; n++ {
-			if times := p.got[from.topic][n]; times == 0 {
-				p.t.Errorf("%s: %s: %d is lost", p.id, from.topic, n)
-			} else {
-				repeated += times - 1
-			}
-		}
-		p.t.Logf("%s: %s: %d messages, %d repeated", p.id, from.topic, from.sent, repeated)
-	}
+	a.highest = max(a.highest, n)
+	p.got[m.Topic] = a
 }
 
 func (p *peer) stop() {
