@@ -1,0 +1,158 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// Set is the policies of one principal, indexed by action.
+type Set struct {
+	policies []*Policy
+	byAction map[string]*candidates
+	timed    bool // something depends on the time
+}
+
+// candidates are the statements that are about an action, those that deny first.
+type candidates struct {
+	denies, allows []candidate
+}
+
+type candidate struct {
+	*statement
+	policy int // index in the set
+}
+
+// NewSet returns the set of some policies. Actions are those that are asked for
+// most; every other one can be asked for too, but is looked for in all statements.
+func NewSet(policies []*Policy, actions []string) *Set {
+	s := &Set{policies: policies, byAction: make(map[string]*candidates, len(actions))}
+	for _, a := range actions {
+		s.byAction[a] = s.find(a)
+	}
+	for _, p := range policies {
+		s.timed = s.timed || slices.ContainsFunc(p.refs, func(r ref) bool { return (&Env{}).lookup(r).timed })
+	}
+	return s
+}
+
+// find collects the statements that are about an action.
+func (s *Set) find(action string) *candidates {
+	var c candidates
+	name := []byte(strings.ToLower(action))
+	for n, p := range s.policies {
+		for i := range p.statements {
+			st := candidate{&p.statements[i], n}
+			switch {
+			case !st.covers(name):
+			case st.deny:
+				c.denies = append(c.denies, st)
+			default:
+				c.allows = append(c.allows, st)
+			}
+		}
+	}
+	return &c
+}
+
+func (s *Set) candidates(action string) *candidates {
+	if c, ok := s.byAction[action]; ok {
+		return c
+	}
+	return s.find(action)
+}
+
+// covers reports whether the statement is about an action, whose name is in lower case.
+func (st *statement) covers(action []byte) bool {
+	if st.unintelligible && len(st.actions) == 0 {
+		return true
+	}
+	matches := slices.ContainsFunc(st.actions, func(p pattern) bool { return p.match(action, nil) })
+	return matches != st.notAction
+}
+
+// Rights are a set of policies bound to what is known of a connection. They can
+// be asked by many goroutines at the same time.
+type Rights struct {
+	set   *Set
+	env   *Env
+	bound []bound // by policy
+}
+
+// bound is a policy with the values of its names.
+type bound struct {
+	values []value
+	met    []bool // by statement: all conditions hold, as far as they do not depend on the time
+}
+
+// Bind returns the rights of a connection. env is not changed afterwards.
+func (s *Set) Bind(env *Env) *Rights {
+	r := &Rights{set: s, env: env, bound: make([]bound, len(s.policies))}
+	for n, p := range s.policies {
+		b := bound{values: p.lookup(env), met: make([]bool, len(p.statements))}
+		for i := range p.statements {
+			b.met[i] = p.statements[i].conditionsHold(b.values)
+		}
+		r.bound[n] = b
+	}
+	return r
+}
+
+func (p *Policy) lookup(env *Env) []value {
+	values := make([]value, len(p.refs))
+	for i, name := range p.refs {
+		values[i] = env.lookup(name)
+	}
+	return values
+}
+
+// conditionsHold reports whether all conditions hold.
+func (st *statement) conditionsHold(values []value) bool {
+	if st.unintelligible {
+		return true
+	}
+	for i := range st.conditions {
+		if !st.conditions[i].holds(st.deny, values) {
+			return false
+		}
+	}
+	return true
+}
+
+// Timed reports whether the answer to the same question may be another one at another time.
+func (r *Rights) Timed() bool { return r.set.timed }
+
+// Allows reports whether an action is allowed on a resource, which is an ARN or "*".
+func (r *Rights) Allows(action string, resource []byte) bool {
+	if r.set.timed {
+		r = r.set.Bind(r.env)
+	}
+	c := r.set.candidates(action)
+	return !r.any(c.denies, resource) && r.any(c.allows, resource)
+}
+
+// any reports whether one of the statements, which are about the action, counts for a resource.
+func (r *Rights) any(list []candidate, resource []byte) bool {
+	for i := range list {
+		c := &list[i]
+		if b := &r.bound[c.policy]; b.met[c.index] && c.names(resource, b.values) {
+			return true
+		}
+	}
+	return false
+}
+
+// names reports whether a statement is about a resource.
+func (st *statement) names(resource []byte, values []value) bool {
+	if st.unintelligible && len(st.resources) == 0 {
+		return true
+	}
+	for i := range st.resources {
+		if st.resources[i].match(resource, values) {
+			return !st.notResource
+		}
+	}
+	if !st.notResource || st.deny {
+		return st.notResource
+	}
+	return !slices.ContainsFunc(st.resources, func(p pattern) bool { return !p.resolved(values) })
+}
