@@ -47,7 +47,7 @@ func (s *Store) Put(ctx context.Context, items []statestore.Item) error {
 
 func (s *Store) putArgs(items []statestore.Item) []any {
 	args := make([]any, 0, 2+5*len(items))
-	args = append(args, padded(s.puts.Add(1)), s.keys.items())
+	args = append(args, appendPadded(nil, s.puts.Add(1), versionLen, 10), s.keys.items())
 	for i := range items {
 		it := &items[i]
 		op := "a"

@@ -21,11 +21,10 @@ const buckets = 64
 // thing from the shadow and the classic shadow has none.
 //
 //	P:format                the format marker, a string
-//	P:{B}:doc:THING SHADOW  the record, a string
-//	P:{B}:log:THING SHADOW  the history, a list
-//	P:{B}:shadows:THING     names of shadows that are not deleted, a sorted set
-//	P:{B}:things            names of things that have any, a sorted set
-//	P:{B}:outbox:NODE       marks of a node, a hash of "THING SHADOW" to first and last version
+//	P:{B}:shadow:THING SHADOW  a shadow, a hash: "v" the header of its record, "d" the body, a version the history entry of that
+//	P:{B}:shadows:THING        names of shadows that are not deleted, a sorted set
+//	P:{B}:things               names of things that have any, a sorted set
+//	P:{B}:outbox:NODE          marks of a node, a hash
 //
 // The items of a node share a hash tag of their own, I = "mqtt-NODE", since a Put is done whole.
 //
@@ -52,10 +51,11 @@ func bucketOf(thing string) int {
 	return int(h.Sum32() % buckets)
 }
 
-func (k *keys) format() string              { return k.prefix + ":format" }
-func (k *keys) doc(s statestore.Key) string { return k.tags[bucketOf(s.Thing)] + "doc:" + field(s) }
+func (k *keys) format() string { return k.prefix + ":format" }
+func (k *keys) shadow(s statestore.Key) string {
+	return k.tags[bucketOf(s.Thing)] + "shadow:" + nameOf(s)
+}
 
-func (k *keys) log(s statestore.Key) string { return k.tags[bucketOf(s.Thing)] + "log:" + field(s) }
 func (k *keys) shadows(thing string) string { return k.tags[bucketOf(thing)] + "shadows:" + thing }
 func (k *keys) things(bucket int) string    { return k.tags[bucket] + "things" }
 func (k *keys) outbox(bucket int) string    { return k.tags[bucket] + "outbox:" + k.node }
@@ -67,104 +67,113 @@ func (k *keys) partitions(space byte) string {
 
 func (k *keys) partition(space byte, name string) string { return k.partitions(space) + ":" + name }
 
-// field returns "thing shadow", or "thing" for the classic shadow.
-func field(k statestore.Key) string {
+// nameOf returns "thing shadow", or "thing" for the classic shadow.
+func nameOf(k statestore.Key) string {
 	if k.Shadow == "" {
 		return k.Thing
 	}
 	return k.Thing + " " + k.Shadow
 }
 
-func cutField(s string) statestore.Key {
+func cutName(s string) statestore.Key {
 	thing, shadow, _ := strings.Cut(s, " ")
 	return statestore.Key{Thing: thing, Shadow: shadow}
 }
 
-// A stored record is a header of decimal numbers of fixed width, which scripts
-// and people can read, and the body. The header of a history entry is the same
-// with less.
+// Fields of a shadow. The others are versions in decimal.
 const (
-	versionLen = 20                                         // decimal digits of a version
-	timeLen    = 15                                         // decimal digits of a time in ms
-	idLen      = 16                                         // hexadecimal digits of the id of a write
-	headerLen  = versionLen + timeLen + timeLen + idLen + 1 // version, modified, expires, id, '-' or 'd' for deleted
-	entryLen   = versionLen + timeLen                       // version, time
+	headerField = "v"
+	bodyField   = "d"
+)
+
+// The header of a stored record has decimal numbers of fixed width, which scripts and people can
+// read. So has the header of a history entry, which is its time.
+const (
+	versionLen = 20                         // decimal digits of a version
+	timeLen    = 15                         // decimal digits of a time in ms
+	idLen      = 16                         // hexadecimal digits of the id of a write
+	startLen   = versionLen + timeLen + 1   // version, expires, '-' or 'd' for deleted
+	headerLen  = startLen + timeLen + idLen // modified, id
 )
 
 // errDamaged is the cause of errors about values that this package cannot have written.
 var errDamaged = errors.New("damaged value")
 
-// appendRecord appends the stored form of r. id names the write.
-func appendRecord(dst []byte, r *statestore.Record, id uint64) []byte {
-	state := byte('-')
-	if r.Deleted {
-		state = 'd'
+// appendStart appends the part of a header that tells which version a record is and whether it lives.
+func appendStart(dst []byte, version uint64, expires int64, deleted bool) []byte {
+	dst = appendPadded(dst, version, versionLen, 10)
+	dst = appendPadded(dst, uint64(max(expires, 0)), timeLen, 10)
+	if deleted {
+		return append(dst, 'd')
 	}
-	dst = appendPadded(dst, r.Version, versionLen, 10)
-	dst = appendPadded(dst, uint64(max(r.Modified, 0)), timeLen, 10)
-	dst = appendPadded(dst, uint64(max(r.Expires, 0)), timeLen, 10)
-	dst = appendPadded(dst, id, idLen, 16)
-	return append(append(dst, state), r.Body...)
+	return append(dst, '-')
 }
 
-// parseRecord returns the record in value, which the caller owns, or the zero
-// Record when there is none or it has expired.
-func parseRecord(value string, now time.Time) (statestore.Record, error) {
+// appendHeader appends the header of r. id names the write.
+func appendHeader(dst []byte, r *statestore.Record, id uint64) []byte {
+	dst = appendStart(dst, r.Version, r.Expires, r.Deleted)
+	dst = appendPadded(dst, uint64(max(r.Modified, 0)), timeLen, 10)
+	return appendPadded(dst, id, idLen, 16)
+}
+
+// parseHeader returns the record with this header, without its body, or the zero Record when
+// there is none or it has expired.
+func parseHeader(header string, now time.Time) (statestore.Record, error) {
 	var r statestore.Record
-	if value == "" {
+	if header == "" {
 		return r, nil
 	}
-	if len(value) < headerLen {
+	if len(header) != headerLen {
 		return r, errDamaged
 	}
 	var err error
-	if r.Version, err = strconv.ParseUint(value[:versionLen], 10, 64); err != nil {
+	if r.Version, err = strconv.ParseUint(header[:versionLen], 10, 64); err != nil {
 		return r, errDamaged
 	}
-	times := value[versionLen:]
-	if r.Modified, err = strconv.ParseInt(times[:timeLen], 10, 64); err != nil {
+	if r.Expires, err = strconv.ParseInt(header[versionLen:startLen-1], 10, 64); err != nil {
 		return r, errDamaged
 	}
-	if r.Expires, err = strconv.ParseInt(times[timeLen:2*timeLen], 10, 64); err != nil {
+	if r.Modified, err = strconv.ParseInt(header[startLen:startLen+timeLen], 10, 64); err != nil {
 		return r, errDamaged
 	}
 	if r.ExpiredAt(now) {
 		return statestore.Record{}, nil
 	}
-	r.Deleted = value[headerLen-1] == 'd'
-	r.Body = []byte(value[headerLen:])
+	r.Deleted = header[startLen-1] == 'd'
+	return r, nil
+}
+
+// parseRecord returns the record with these values of the header and body fields, as parseHeader does.
+func parseRecord(values []any, now time.Time) (statestore.Record, error) {
+	header, _ := values[0].(string)
+	r, err := parseHeader(header, now)
+	if err != nil || r.Version == 0 {
+		return r, err
+	}
+	body, ok := values[1].(string)
+	if !ok {
+		return statestore.Record{}, errDamaged
+	}
+	r.Body = []byte(body)
 	return r, nil
 }
 
 func appendEntry(dst []byte, e *statestore.Entry) []byte {
-	dst = appendPadded(dst, e.Version, versionLen, 10)
-	dst = appendPadded(dst, uint64(max(e.Time, 0)), timeLen, 10)
-	return append(dst, e.Body...)
+	return append(appendPadded(dst, uint64(max(e.Time, 0)), timeLen, 10), e.Body...)
 }
 
-func parseEntry(value string) (statestore.Entry, error) {
-	var e statestore.Entry
-	if len(value) < entryLen {
-		return e, errDamaged
+func parseEntry(version uint64, value string) (statestore.Entry, error) {
+	if len(value) < timeLen {
+		return statestore.Entry{}, errDamaged
 	}
-	var err error
-	if e.Version, err = strconv.ParseUint(value[:versionLen], 10, 64); err != nil {
-		return e, errDamaged
+	t, err := strconv.ParseInt(value[:timeLen], 10, 64)
+	if err != nil {
+		return statestore.Entry{}, errDamaged
 	}
-	if e.Time, err = strconv.ParseInt(value[versionLen:entryLen], 10, 64); err != nil {
-		return e, errDamaged
-	}
-	e.Body = []byte(value[entryLen:])
-	return e, nil
+	return statestore.Entry{Version: version, Time: t, Body: []byte(value[timeLen:])}, nil
 }
 
-// padded returns a version with leading zeros, so that the order of strings is
-// the order of versions.
-func padded(version uint64) string {
-	var buf [versionLen]byte
-	return string(appendPadded(buf[:0], version, versionLen, 10))
-}
-
+// appendPadded appends n with leading zeros, so that the order of strings is the order of numbers.
 func appendPadded(dst []byte, n uint64, width, base int) []byte {
 	var buf [versionLen]byte
 	digits := strconv.AppendUint(buf[:0], n, base)

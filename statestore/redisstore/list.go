@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
@@ -88,7 +89,7 @@ func (s *Store) appendInfos(ctx context.Context, list []statestore.Info, thing s
 	headers := make([]*redis.StringCmd, len(names))
 	err := s.read(ctx, "list shadows", func(p redis.Pipeliner) {
 		for i, name := range names {
-			headers[i] = p.GetRange(ctx, s.keys.doc(statestore.Key{Thing: thing, Shadow: name}), 0, headerLen-1)
+			headers[i] = p.HGet(ctx, s.keys.shadow(statestore.Key{Thing: thing, Shadow: name}), headerField)
 		}
 	})
 	if err != nil {
@@ -96,7 +97,7 @@ func (s *Store) appendInfos(ctx context.Context, list []statestore.Info, thing s
 	}
 	now := s.options.Now()
 	for i, name := range names {
-		r, err := parseRecord(headers[i].Val(), now)
+		r, err := parseHeader(headers[i].Val(), now)
 		if err != nil {
 			return nil, fmt.Errorf("redisstore: record of %q %q: %w", thing, name, err)
 		}
@@ -109,29 +110,30 @@ func (s *Store) appendInfos(ctx context.Context, list []statestore.Info, thing s
 
 // History implements statestore.Store.
 func (s *Store) History(ctx context.Context, key statestore.Key, after uint64, limit int) ([]statestore.Entry, error) {
-	var header *redis.StringCmd
-	var values *redis.StringSliceCmd
+	var reply *redis.MapStringStringCmd
 	err := s.read(ctx, "history", func(p redis.Pipeliner) {
-		header = p.GetRange(ctx, s.keys.doc(key), 0, headerLen-1)
-		values = p.LRange(ctx, s.keys.log(key), 0, -1)
+		reply = p.HGetAll(ctx, s.keys.shadow(key))
 	})
 	if err != nil {
 		return nil, err
 	}
-	r, err := parseRecord(header.Val(), s.options.Now())
+	fields := reply.Val()
+	r, err := parseHeader(fields[headerField], s.options.Now())
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: record of %q %q: %w", key.Thing, key.Shadow, err)
 	}
+	kept := max(after, r.Version-min(uint64(s.options.HistoryLimit), r.Version)) + 1
 	var list []statestore.Entry
-	for _, value := range values.Val() {
-		e, err := parseEntry(value)
+	for v := kept; v <= r.Version && len(list) < limit; v++ {
+		value, ok := fields[strconv.FormatUint(v, 10)]
+		if !ok {
+			continue
+		}
+		e, err := parseEntry(v, value)
 		if err != nil {
 			return nil, fmt.Errorf("redisstore: history of %q %q: %w", key.Thing, key.Shadow, err)
 		}
-		kept := r.Version != 0 && e.Version+uint64(s.options.HistoryLimit) > r.Version
-		if kept && e.Version > after && len(list) < limit {
-			list = append(list, e)
-		}
+		list = append(list, e)
 	}
 	return list, nil
 }

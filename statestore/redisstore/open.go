@@ -18,7 +18,7 @@ import (
 
 const (
 	// format is the version of the data format of this package.
-	format = "1"
+	format = "2"
 	// ioTimeout bounds dialing, sending and each reply, unless the URL says otherwise.
 	ioTimeout = 1500 * time.Millisecond
 )
@@ -82,6 +82,9 @@ func (s *Store) check(ctx context.Context, allowEviction bool) error {
 	}
 	if found != format {
 		return fmt.Errorf("data format %q is unknown to this program, which knows format %s: use a later version of it", found, format)
+	}
+	if err := s.loadOutbox(ctx); err != nil {
+		return err
 	}
 	return s.loadPuts(ctx)
 }

@@ -17,8 +17,5 @@ func newScript(source string) script {
 //go:embed write.lua
 var writeSource string
 
-//go:embed announced.lua
-var announcedSource string
-
 //go:embed put.lua
 var putSource string

@@ -2,8 +2,8 @@
 // them: a single server, one behind Sentinel, or a Redis Cluster.
 //
 // Durability: that of the server's settings; Report says what they promise. A
-// commit is one round trip with one script call for each write, which Redis does
-// whole or not at all. Commands are sent again after a lost connection, while
+// commit is one round trip with one script call for all writes (on a Cluster: for
+// all of a slot), which Redis does whole or not at all. Commands are sent again after a lost connection, while
 // Redis loads its data or fails over, as long as the caller's deadline allows;
 // a write is recognised if it arrives twice.
 package redisstore
@@ -25,15 +25,18 @@ import (
 
 // Store is a statestore.Store in Redis.
 type Store struct {
-	options   statestore.Options
-	keys      *keys
-	client    redis.UniversalClient
-	write     script
-	announced script
-	put       script
-	puts      atomic.Uint64 // number of the last Put
-	writeID   atomic.Uint64 // id of the last write; begins at random, so that nodes differ
-	outbox    outbox
+	options statestore.Options
+	keys    *keys
+	client  redis.UniversalClient
+	cluster bool // client speaks to a Redis Cluster
+	write   script
+	put     script
+	puts    atomic.Uint64 // number of the last Put
+	writeID atomic.Uint64 // id of the last write; begins at random, so that nodes differ
+	outbox  outbox
+
+	sweepMu sync.Mutex // guards swept
+	swept   time.Time  // when old history was last looked for
 
 	down   atomic.Bool // the last operation failed for want of Redis: do not wait for it again
 	closed atomic.Bool
@@ -46,14 +49,15 @@ var _ statestore.Store = (*Store)(nil)
 
 func newStore(client redis.UniversalClient, o statestore.Options, k *keys) *Store {
 	s := &Store{
-		options:   o.WithDefaults(),
-		keys:      k,
-		client:    client,
-		write:     newScript(writeSource),
-		announced: newScript(announcedSource),
-		put:       newScript(putSource),
-		stop:      make(chan struct{}),
+		options: o.WithDefaults(),
+		keys:    k,
+		client:  client,
+		outbox:  outbox{due: map[statestore.Key]*due{}},
+		write:   newScript(writeSource),
+		put:     newScript(putSource),
+		stop:    make(chan struct{}),
 	}
+	_, s.cluster = client.(*redis.ClusterClient)
 	s.writeID.Store(rand.Uint64())
 	return s
 }
@@ -64,10 +68,10 @@ func (s *Store) Load(ctx context.Context, keys []statestore.Key) ([]statestore.R
 	if len(keys) == 0 {
 		return records, s.begin(ctx)
 	}
-	replies := make([]*redis.StringCmd, len(keys))
+	replies := make([]*redis.SliceCmd, len(keys))
 	err := s.read(ctx, "load", func(p redis.Pipeliner) {
 		for i, k := range keys {
-			replies[i] = p.Get(ctx, s.keys.doc(k))
+			replies[i] = p.HMGet(ctx, s.keys.shadow(k), headerField, bodyField)
 		}
 	})
 	if err != nil {
@@ -81,9 +85,6 @@ func (s *Store) Load(ctx context.Context, keys []statestore.Key) ([]statestore.R
 	}
 	return records, nil
 }
-
-// Sweep implements statestore.Store: Redis itself removes what has expired.
-func (s *Store) Sweep(ctx context.Context) error { return s.begin(ctx) }
 
 // Shared implements statestore.Store: other nodes use the same Redis.
 func (s *Store) Shared() bool { return true }

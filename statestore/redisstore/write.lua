@@ -1,99 +1,133 @@
--- Replaces the record of one shadow if its version is the expected one, and
--- keeps all that has to be true together with it. Returns 1 if done, also when
--- an earlier attempt of the same write did it, and 0 on a conflict.
+-- Replaces the records of some shadows, each if its version is the expected one,
+-- and keeps all that has to be true together with it. Returns the writes that were
+-- not done: the number of each, and 0 for a conflict or the text of an error. A
+-- write that an earlier attempt has done counts as done.
 --
--- All that can be refused (out of memory, read-only replica, too few replicas)
--- is refused at the first command that writes, so nothing is done by halves.
+-- What Redis refuses altogether (out of memory, read-only replica, too few
+-- replicas) is refused at the first command that writes, so nothing is done by halves.
 --
--- KEYS: doc, log, shadows, things, outbox
--- ARGV: expected version, now, record, expires or '', history limit, history age,
---       announce or '', outbox field, shadow, thing, number of announced fields,
---       for each of them the field and the version below which all is announced,
---       history entries
-local none = '00000000000000000000'
-local doc, log, shadows, things, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local expect, now, record, expires = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local announce, field = ARGV[7], ARGV[8]
+-- KEYS: outbox, then the shadow of each write
+-- ARGV: now, length of the tag that the names of all keys begin with,
+--       field of the mark or '', mark, number of marks to remove, their fields,
+--       then for each write: start of the header that a live record of the expected version has,
+--       new header, body, lowest version to keep in the history or '',
+--       number of history entries, for each its version and itself
+local never = '000000000000000'
+local now, tagLength, gone = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
 
-local entries = 12 + 2 * tonumber(ARGV[11])
-if entries > 12 then
-  local fields, gone = {}, {}
-  for i = 12, entries - 1, 2 do
-    fields[#fields + 1] = ARGV[i]
+local function versionOf(header) return string.sub(header, 1, 20) end
+local function expiresOf(header) return string.sub(header, 21, 35) end
+local function lives(header) return string.sub(header, 36, 36) == '-' end
+local function startOf(header) return string.sub(header, 1, 36) end
+local function restOf(header) return string.sub(header, 37) end -- with the id of the write
+
+-- Decides about a write whose shadow is not a live record of the expected version.
+-- Returns whether it may be done, or else its outcome, which is nil if it was done before.
+local function judge(shadow, stored, expect, header)
+  if type(stored) == 'table' then
+    return false, stored.err
   end
-  local marks = redis.call('HMGET', outbox, unpack(fields))
-  for i, mark in ipairs(marks) do
-    local below = ARGV[11 + 2 * i]
-    if not mark then
-      -- it was removed before
-    elseif below > string.sub(mark, 21) then
-      gone[#gone + 1] = fields[i]
-    elseif below > string.sub(mark, 1, 20) then
-      redis.call('HSET', outbox, fields[i], below .. string.sub(mark, 21))
+  local version = '00000000000000000000'
+  if stored then
+    local expires = expiresOf(stored)
+    if expires == never or expires > now then
+      version = versionOf(stored)
+    elseif versionOf(expect) == version then
+      redis.call('DEL', shadow)
     end
   end
-  if #gone > 0 then
-    redis.call('HDEL', outbox, unpack(gone))
+  if version == versionOf(expect) then
+    return true
+  end
+  if stored and restOf(stored) == restOf(header) then
+    return false
+  end
+  return false, 0
+end
+
+-- Writes the record and the history entries ARGV[first] to ARGV[last]. Returns the error, if any.
+local function replace(shadow, header, body, first, last)
+  local reply
+  if last == first + 1 then
+    reply = redis.pcall('HSET', shadow, 'v', header, 'd', body, ARGV[first], ARGV[last])
+  else
+    reply = redis.pcall('HSET', shadow, 'v', header, 'd', body)
+  end
+  if type(reply) == 'table' then
+    return reply.err
+  end
+  for i = first, last > first + 1 and last or 0, 1000 do
+    redis.call('HSET', shadow, unpack(ARGV, i, math.min(i + 999, last)))
   end
 end
 
-local head = redis.call('GETRANGE', doc, 0, 66)
-local version, live, modified = none, false, 0
-local hour = 3600000
-if head ~= '' then
-  local ends = tonumber(string.sub(head, 36, 50))
-  if ends == 0 or ends > now then
-    version = string.sub(head, 1, 20)
-    live = string.sub(head, 67, 67) == '-'
-    modified = tonumber(string.sub(head, 21, 35))
+-- Removes the history of a shadow below a version.
+local function trim(shadow, keep)
+  local old = {}
+  for _, field in ipairs(redis.call('HKEYS', shadow)) do
+    local version = tonumber(field)
+    if version and version < keep then
+      old[#old + 1] = field
+    end
   end
-end
-if version ~= expect then
-  if head ~= '' and string.sub(head, 51, 66) == string.sub(record, 51, 66) then
-    return 1
+  for i = 1, #old, 1000 do
+    redis.call('HDEL', shadow, unpack(old, i, math.min(i + 999, #old)))
   end
-  return 0
 end
 
-redis.call('SET', doc, record)
-if version == none then
-  redis.call('DEL', log)
-end
-local limit = tonumber(ARGV[5])
-if limit > 0 and #ARGV >= entries then
-  local length = 0
-  for i = entries, #ARGV, 1000 do
-    length = redis.call('RPUSH', log, unpack(ARGV, i, math.min(i + 999, #ARGV)))
+-- Keeps the lists of shadows and things true.
+local function list(shadow, live)
+  local tag = string.sub(shadow, 1, tagLength)
+  local thing, name = string.match(shadow, '^([^ ]*) ?(.*)$', tagLength + 8)
+  local shadows, things = tag .. 'shadows:' .. thing, tag .. 'things'
+  if live then
+    redis.call('ZADD', shadows, 0, name)
+    redis.call('ZADD', things, 0, thing)
+    return
   end
-  if length > limit + limit / 4 then -- readers look at the versions, so this need not be exact
-    redis.call('LTRIM', log, -limit, -1)
-  end
-  -- The time to live is renewed with the first write of an hour, and is an hour longer than asked for.
-  if not live or math.floor(modified / hour) ~= math.floor(now / hour) then
-    redis.call('PEXPIRE', log, ARGV[6] + hour)
-  end
-end
-if expires ~= '' then
-  redis.call('PEXPIREAT', doc, expires)
-  redis.call('PEXPIREAT', log, expires)
-end
-
-local lives = string.sub(record, 67, 67) == '-'
-if lives and not live then
-  redis.call('ZADD', shadows, 0, ARGV[9])
-  redis.call('ZADD', things, 0, ARGV[10])
-elseif live and not lives then
-  redis.call('ZREM', shadows, ARGV[9])
+  redis.call('ZREM', shadows, name)
   if redis.call('EXISTS', shadows) == 0 then
-    redis.call('ZREM', things, ARGV[10])
+    redis.call('ZREM', things, thing)
   end
 end
 
-if announce ~= '' then
-  local last = string.sub(record, 1, 20)
-  if redis.call('HSETNX', outbox, field, announce .. last) == 0 then
-    local first = string.sub(redis.call('HGET', outbox, field), 1, 20)
-    redis.call('HSET', outbox, field, (first < announce and first or announce) .. last)
+if ARGV[3] ~= '' then
+  redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
+end
+if gone > 0 then
+  redis.call('HDEL', KEYS[1], unpack(ARGV, 6, 5 + gone))
+end
+local failed = {}
+local at = 6 + gone
+for i = 2, #KEYS do
+  local shadow, expect, header, body, keep = KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local first = at + 5
+  local last = first - 1 + 2 * ARGV[at + 4]
+  at = last + 1
+
+  local stored = redis.pcall('HGET', shadow, 'v')
+  local usual = type(stored) == 'string' and startOf(stored) == expect
+  local ok, outcome = usual, nil
+  if not usual then
+    ok, outcome = judge(shadow, stored, expect, header)
+  end
+  if ok then
+    outcome = replace(shadow, header, body, first, last)
+  end
+  if outcome then
+    failed[#failed + 1] = { i - 1, outcome }
+  elseif ok then
+    if keep ~= '' then
+      trim(shadow, tonumber(keep))
+    end
+    if lives(header) ~= usual then
+      list(shadow, lives(header))
+    end
+    if expiresOf(header) ~= never then
+      redis.call('PEXPIREAT', shadow, string.match(expiresOf(header), '[1-9].*'))
+    elseif stored and not usual then
+      redis.call('PERSIST', shadow)
+    end
   end
 end
-return 1
+return failed
