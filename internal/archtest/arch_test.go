@@ -58,7 +58,8 @@ var allowed = map[string][]string{
 	"internal/auth/policy": {},
 
 	// What operators configure while the service runs.
-	"internal/objects": {"statestore"},
+	"internal/objects":    {"statestore"},
+	"internal/auth/authz": {"internal/auth", "internal/auth/policy", "internal/objects"},
 
 	// The service: the only writer of shadows.
 	"things": {"shadow", "statestore"},

@@ -85,6 +85,19 @@ func Nobody() *Principal { return &Principal{ID: string(Anonymous), Kind: Anonym
 // NewID returns the ID of a principal.
 func NewID(k Kind, name string) string { return string(k) + ":" + name }
 
+// Owner identifies whose session something is: two certificates with the same
+// identity have the same owner, and nobody else has.
+func (p *Principal) Owner() string {
+	switch {
+	case p.IsAnonymous():
+		return ""
+	case p.Name != "":
+		return NewID(p.Kind, p.Name)
+	default:
+		return p.ID
+	}
+}
+
 // IsAnonymous reports whether p has proved nothing; a nil p has not.
 func (p *Principal) IsAnonymous() bool { return p == nil || p.Kind == Anonymous }
 
@@ -127,13 +140,15 @@ type Credentials struct {
 
 	Listener string     // name of the listener that accepted the connection, "" when it has none
 	Remote   netip.Addr // of the client; invalid when it is not known
+	Secure   bool       // over TLS
+	Domain   string     // that the client has asked for by TLS, "" for none
 	Peer     *Principal // by the connection itself: certificate or signed request; nil for none
 }
 
 // Peer is a network connection that knows something of who is at its other end:
 // the MQTT server has it complete the credentials of a CONNECT packet.
 type Peer interface {
-	// Complete sets Listener, Remote and Peer, as far as they are known.
+	// Complete sets Listener, Remote, Secure, Domain and Peer, as far as they are known.
 	Complete(c *Credentials)
 }
 

@@ -21,7 +21,7 @@ type Env struct {
 	LastWillTopic     string   // as ARN
 	PrincipalID       string
 	PrincipalType     string
-	Username          string
+	Name              string // of the principal: aws:username, umbra:Name
 	Groups            []string
 	Now               func() time.Time // default time.Now
 }
@@ -122,8 +122,8 @@ func (e *Env) lookup(r ref) value {
 		return one(e.SourceIP.Unmap().String())
 	case "aws:securetransport":
 		return one(strconv.FormatBool(e.Secure))
-	case "aws:username":
-		return one(e.Username)
+	case "aws:username", "umbra:name":
+		return one(e.Name)
 	case "aws:userid", "umbra:principal":
 		return one(e.PrincipalID)
 	case "aws:principaltype":

@@ -23,7 +23,7 @@ func env() *policy.Env {
 		},
 		CertificateID: "abcd", SourceIP: netip.MustParseAddr("2001:db8::1"), Secure: true, Domain: "iot.example",
 		ConnectAttributes: []string{"PersistentConnect", "LastWill"}, LastWillTopic: arn + "topic/a:b",
-		PrincipalID: "user:alice", PrincipalType: "user", Username: "alice", Groups: []string{"ops", "dev"},
+		PrincipalID: "user:alice", PrincipalType: "user", Name: "alice", Groups: []string{"ops", "dev"},
 		Now: func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) },
 	}
 }

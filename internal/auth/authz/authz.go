@@ -1,0 +1,248 @@
+// Package authz says which policies count for whom, and so what everybody may do.
+//
+// Policies are of three origins: those that are built in (device, app, operator,
+// admin, read-only), those of a folder of files, and those that operators put
+// into the store while the service runs. A name of the folder takes the place of
+// a built-in one, a name of the store that of both.
+//
+// A policy counts for a principal to whom it is attached: by the ID of the
+// principal ("user:alice"), by a group ("group:operators"), by a kind
+// ("kind:cert", everybody with a certificate), or because the credential itself
+// names it. A principal without policies may do nothing.
+//
+// What counts for a connection is bound once, and again when policies,
+// attachments or things have changed: decisions are as quick as package policy,
+// and a change is in force with the next one.
+package authz
+
+import (
+	"cmp"
+	"embed"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/policy"
+)
+
+// Defaults of Options: those of AWS's own examples.
+const (
+	DefaultRegion  = "us-east-1"
+	DefaultAccount = "123456789012"
+)
+
+// KindPrefix begins the target of a policy that is for all principals of a kind: "kind:cert".
+const KindPrefix = "kind:"
+
+//go:embed builtin/*.json
+var builtin embed.FS
+
+// Options of an Engine. The zero value works.
+type Options struct {
+	Region  string // of the ARNs of resources; default us-east-1
+	Account string // of the same; default 123456789012
+	Files   fs.FS  // policies *.json, attachments.json and things.json; nil for none
+	Log     *slog.Logger
+	Now     func() time.Time // default time.Now
+}
+
+// Engine decides. It implements [auth.Guard]. Its methods may be called at the same time.
+type Engine struct {
+	prefix string // of ARNs
+	log    *slog.Logger
+	now    func() time.Time
+	files  source
+	denied atomic.Uint64
+	seed   maphash.Seed
+
+	mu      sync.Mutex // guards what follows
+	stored  source
+	changed []func()
+
+	state atomic.Pointer[state]
+}
+
+// source is policies, attachments and things of one origin.
+type source struct {
+	policies    map[string]document
+	attachments map[string][]string // names of policies by target
+	things      map[string]Thing
+}
+
+// document is a policy as text and compiled.
+type document struct {
+	text   []byte
+	policy *policy.Policy
+	origin string
+}
+
+// Thing is a registered thing.
+type Thing struct {
+	Type       string            `json:"type,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Principals []string          `json:"principals,omitempty"` // IDs and groups that are attached to it
+}
+
+// state is what decisions are made of. It does not change; another one takes its place.
+type state struct {
+	source
+	sets sync.Map // names of policies, joined: *policy.Set
+}
+
+// New returns an engine that knows the built-in policies and those of the files.
+func New(o Options) (*Engine, error) {
+	e := &Engine{
+		prefix: "arn:aws:iot:" + cmp.Or(o.Region, DefaultRegion) + ":" + cmp.Or(o.Account, DefaultAccount) + ":",
+		log:    o.Log, now: o.Now, seed: maphash.MakeSeed(),
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	own, err := fs.Sub(builtin, "builtin")
+	if err != nil {
+		return nil, fmt.Errorf("authz: %w", err)
+	}
+	if e.files, err = readFiles(own, "built-in"); err != nil {
+		return nil, err
+	}
+	if o.Files != nil {
+		files, err := readFiles(o.Files, "file")
+		if err != nil {
+			return nil, err
+		}
+		e.files = e.files.with(files)
+	}
+	e.state.Store(&state{source: e.files})
+	return e, nil
+}
+
+// readFiles reads the files of a folder. It joins all errors.
+func readFiles(dir fs.FS, origin string) (source, error) {
+	s := source{policies: map[string]document{}, attachments: map[string][]string{}, things: map[string]Thing{}}
+	names, err := fs.Glob(dir, "*.json")
+	if err != nil {
+		return s, fmt.Errorf("authz: %w", err)
+	}
+	var errs []error
+	for _, file := range names {
+		text, err := fs.ReadFile(dir, file)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("authz: %w", err))
+			continue
+		}
+		switch name := strings.TrimSuffix(file, path.Ext(file)); name {
+		case "attachments":
+			err = decode(text, &s.attachments)
+		case "things":
+			err = decode(text, &s.things)
+		default:
+			var p *policy.Policy
+			if p, err = policy.Parse(name, text); err == nil {
+				s.policies[name] = document{text, p, origin}
+			}
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("authz: %s: %w", file, err))
+		}
+	}
+	return s, errors.Join(errs...)
+}
+
+// with returns s and what other has, which takes the place of what has the same name; attachments add up.
+func (s source) with(other source) source {
+	sum := source{policies: map[string]document{}, attachments: map[string][]string{}, things: map[string]Thing{}}
+	for _, from := range []source{s, other} {
+		maps.Copy(sum.policies, from.policies)
+		maps.Copy(sum.things, from.things)
+		for target, names := range from.attachments {
+			sum.attachments[target] = append(slices.Clone(sum.attachments[target]), names...)
+		}
+	}
+	return sum
+}
+
+// rebuild puts a new state in place after a change of what is stored. mu is held.
+func (e *Engine) rebuild() {
+	e.state.Store(&state{source: e.files.with(e.stored)})
+	for _, fn := range e.changed {
+		fn()
+	}
+}
+
+// OnChange has fn called after every change of policies, attachments or things. fn returns soon.
+func (e *Engine) OnChange(fn func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.changed = append(e.changed, fn)
+}
+
+// Denied returns how often something was denied.
+func (e *Engine) Denied() uint64 { return e.denied.Load() }
+
+// Names returns the names of the policies that count for a principal, sorted. Some of them may not exist.
+func (e *Engine) Names(p *auth.Principal) []string { return e.state.Load().names(p) }
+
+func (s *state) names(p *auth.Principal) []string {
+	var names []string
+	if p == nil {
+		p = auth.Nobody()
+	}
+	names = append(names, p.Policies...)
+	names = append(names, s.attachments[p.ID]...)
+	names = append(names, s.attachments[KindPrefix+string(p.Kind)]...)
+	for _, g := range p.Groups {
+		names = append(names, s.attachments[auth.GroupPrefix+g]...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// set returns the policies of some names, compiled together. A name without a policy allows nothing.
+func (s *state) set(names []string) *policy.Set {
+	key := strings.Join(names, "\x00")
+	if known, ok := s.sets.Load(key); ok {
+		return known.(*policy.Set) //nolint:forcetypeassert // nothing else is in it
+	}
+	var list []*policy.Policy
+	for _, name := range names {
+		if d, ok := s.policies[name]; ok {
+			list = append(list, d.policy)
+		}
+	}
+	var actions []string
+	for _, a := range auth.Actions() {
+		actions = append(actions, a.String())
+	}
+	made, _ := s.sets.LoadOrStore(key, policy.NewSet(list, actions))
+	return made.(*policy.Set) //nolint:forcetypeassert // nothing else is in it
+}
+
+// thing returns the registered thing that a client id names, nil for none. The identity of a
+// principal is a thing that it is attached to.
+func (s *state) thing(p *auth.Principal, clientID string) *policy.Thing {
+	t, registered := s.things[clientID]
+	own := p != nil && p.Name != "" && p.Name == clientID
+	if !registered && !own {
+		return nil
+	}
+	attached := own || slices.Contains(t.Principals, p.String())
+	if p != nil {
+		attached = attached || slices.ContainsFunc(p.Groups, func(g string) bool {
+			return slices.Contains(t.Principals, auth.GroupPrefix+g)
+		})
+	}
+	return &policy.Thing{Name: clientID, Type: t.Type, Attributes: t.Attributes, Attached: attached}
+}

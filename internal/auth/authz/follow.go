@@ -1,0 +1,134 @@
+package authz
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/policy"
+	"github.com/umbra-iot/umbra/internal/objects"
+)
+
+// Kinds of objects.
+const (
+	KindPolicy     = "policy"     // the body is the document
+	KindAttachment = "attachment" // named by its target; the body is a list of names of policies
+	KindThing      = "thing"      // the body is a Thing
+)
+
+// Follow takes over the policies, attachments and things of a store, now and whenever they change.
+func (e *Engine) Follow(ctx context.Context, s *objects.Store) error {
+	return errors.Join(
+		s.Watch(ctx, KindPolicy, func(list []objects.Object) {
+			policies := map[string]document{}
+			for _, o := range list {
+				policies[o.Name] = e.compile(o)
+			}
+			e.replace(func(s *source) { s.policies = policies })
+		}),
+		s.Watch(ctx, KindAttachment, func(list []objects.Object) {
+			attachments := map[string][]string{}
+			for _, o := range list {
+				attachments[o.Name] = body[[]string](e, o)
+			}
+			e.replace(func(s *source) { s.attachments = attachments })
+		}),
+		s.Watch(ctx, KindThing, func(list []objects.Object) {
+			things := map[string]Thing{}
+			for _, o := range list {
+				things[o.Name] = body[Thing](e, o)
+			}
+			e.replace(func(s *source) { s.things = things })
+		}),
+	)
+}
+
+// replace changes what is known of the store.
+func (e *Engine) replace(change func(*source)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change(&e.stored)
+	e.rebuild()
+}
+
+// compile makes a policy of what is stored. One that is not understood, perhaps because a newer
+// version has stored it, allows nothing.
+func (e *Engine) compile(o objects.Object) document {
+	p, err := policy.Parse(o.Name, o.Body)
+	if err != nil {
+		e.log.Error("a stored policy is not understood: it allows nothing", "policy", o.Name, "error", err)
+		p = policy.Salvage(o.Name, o.Body)
+	}
+	return document{o.Body, p, "store"}
+}
+
+// body decodes what is stored. What cannot be decoded counts as empty.
+func body[T any](e *Engine, o objects.Object) (v T) {
+	if err := json.Unmarshal(o.Body, &v); err != nil {
+		e.log.Error("a stored object is not understood", "kind", o.Kind, "name", o.Name, "error", err)
+	}
+	return v
+}
+
+// Info describes a policy.
+type Info struct {
+	Name       string          `json:"name"`
+	Origin     string          `json:"origin"` // "built-in", "file" or "store"
+	Statements int             `json:"statements"`
+	Targets    []string        `json:"targets,omitempty"` // to whom it is attached
+	Document   json.RawMessage `json:"document,omitempty"`
+}
+
+// Policies describes all policies that are in force, by name, without their documents.
+func (e *Engine) Policies() []Info {
+	s := e.state.Load()
+	var list []Info
+	for name := range s.policies {
+		list = append(list, s.info(name))
+	}
+	slices.SortFunc(list, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Policy describes a policy with its document; false when there is none.
+func (e *Engine) Policy(name string) (Info, bool) {
+	s := e.state.Load()
+	d, ok := s.policies[name]
+	if !ok {
+		return Info{}, false
+	}
+	in := s.info(name)
+	in.Document = d.text
+	return in, true
+}
+
+func (s *state) info(name string) Info {
+	d := s.policies[name]
+	in := Info{Name: name, Origin: d.origin, Statements: d.policy.Len()}
+	for target, names := range s.attachments {
+		if slices.Contains(names, name) {
+			in.Targets = append(in.Targets, target)
+		}
+	}
+	slices.Sort(in.Targets)
+	return in
+}
+
+// CheckTarget refuses what no policy can be attached to.
+func CheckTarget(target string) error {
+	kind, name, found := strings.Cut(target, ":")
+	switch {
+	case target == string(auth.Anonymous):
+		return nil
+	case !found || name == "":
+	case kind+":" == auth.GroupPrefix, kind+":" == KindPrefix:
+		return nil
+	case slices.Contains([]auth.Kind{auth.User, auth.Certificate, auth.AccessKey, auth.Token, auth.JWT, auth.Webhook}, auth.Kind(kind)):
+		return nil
+	}
+	return fmt.Errorf("authz: %q is neither a principal such as user:alice, nor group:NAME, kind:KIND or anonymous", target)
+}
