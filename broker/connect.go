@@ -14,6 +14,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/umbra-iot/umbra/broker/listener"
 	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/internal/auth"
@@ -31,6 +32,7 @@ func (c *conn) connect(pk *packets.Packet) bool {
 		c.refuse(code, isKnown(pk))
 		return c.reject(code)
 	}
+	listener.Admit(c.Conn)
 	c.connack()
 	c.established()
 	return true

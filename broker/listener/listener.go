@@ -83,24 +83,40 @@ func (l *Listener) Serve(ln net.Listener) error {
 		return ErrClosed
 	}
 	defer l.detach(ln)
+	failed := func(err error, pause time.Duration) {
+		l.acceptErrors.Add(1)
+		l.log.Error("cannot accept a connection", "error", err, "pause", pause)
+	}
+	if err := Loop(ln, l.done, failed, l.start); err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
+	return ErrClosed
+}
+
+// Loop calls take with each connection that ln accepts, until done is closed;
+// then it returns nil. An Accept that fails is repeated after a growing pause,
+// of which failed is told: a process that is out of file descriptors gets some
+// back. Only the error of a listener that somebody else has closed is returned.
+func Loop(ln net.Listener, done <-chan struct{}, failed func(error, time.Duration), take func(net.Conn)) error {
 	pause := firstPause
 	for {
 		c, err := ln.Accept()
 		if err == nil {
 			pause = firstPause
-			l.start(c)
+			take(c)
 			continue
 		}
-		if l.isClosed() {
-			return ErrClosed
+		select {
+		case <-done:
+			return nil
+		default:
 		}
 		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("listener: %w", err)
+			return err
 		}
-		l.acceptErrors.Add(1)
-		l.log.Error("cannot accept a connection", "error", err, "pause", pause)
-		if !l.sleep(pause) {
-			return ErrClosed
+		failed(err, pause)
+		if !sleep(pause, done) {
+			return nil
 		}
 		pause = min(2*pause, lastPause)
 	}
@@ -167,20 +183,14 @@ func (l *Listener) detach(ln net.Listener) {
 	l.running.Done()
 }
 
-func (l *Listener) isClosed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.closed
-}
-
-// sleep pauses, and reports false when Close ended the pause.
-func (l *Listener) sleep(d time.Duration) bool {
+// sleep pauses, and reports false when done ended the pause.
+func sleep(d time.Duration, done <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
-	case <-l.done:
+	case <-done:
 		return false
 	}
 }

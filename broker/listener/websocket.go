@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/coder/websocket"
+
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // WebSocketOptions of a handler made by [Listener.WebSocket].
@@ -40,7 +42,7 @@ func (l *Listener) WebSocket(o WebSocketOptions) http.Handler {
 			l.log.Debug("websocket refused", "error", err, "remote", r.RemoteAddr)
 			return
 		}
-		c := &webConn{Conn: websocket.NetConn(context.Background(), ws, websocket.MessageBinary), ws: ws}
+		c := &webConn{Conn: websocket.NetConn(context.Background(), ws, websocket.MessageBinary), ws: ws, under: ConnOf(r.Context())}
 		if ws.Subprotocol() == "" { // [MQTT-6.0.0-3]
 			_ = ws.Close(websocket.StatusPolicyViolation, "subprotocol mqtt is required")
 			return
@@ -51,11 +53,52 @@ func (l *Listener) WebSocket(o WebSocketOptions) http.Handler {
 	})
 }
 
+type underKey struct{}
+
+// WithConn returns a context that carries the connection that a request came
+// on, for [http.Server.ConnContext]: a WebSocket shows what that one knows of
+// its client.
+func WithConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, underKey{}, c)
+}
+
+// ConnOf returns the connection that a request came on, nil when nobody has told.
+func ConnOf(ctx context.Context) net.Conn {
+	c, _ := ctx.Value(underKey{}).(net.Conn)
+	return c
+}
+
 // webConn is a WebSocket as a net.Conn whose Close does not wait for the other
 // side to agree.
 type webConn struct {
 	net.Conn
-	ws *websocket.Conn
+	ws    *websocket.Conn
+	under net.Conn // nil when it is not known
+}
+
+// Complete implements [auth.Peer].
+func (c *webConn) Complete(to *auth.Credentials) {
+	if p, ok := c.under.(auth.Peer); ok {
+		p.Complete(to)
+	}
+}
+
+// Admit passes on that the client has proved who it is.
+func (c *webConn) Admit() { Admit(c.under) }
+
+// Admit tells c, if it wants to know, that its client has proved who it is.
+func Admit(c net.Conn) {
+	if a, ok := c.(interface{ Admit() }); ok {
+		a.Admit()
+	}
+}
+
+// RemoteAddr implements [net.Conn].
+func (c *webConn) RemoteAddr() net.Addr {
+	if c.under != nil {
+		return c.under.RemoteAddr()
+	}
+	return c.Conn.RemoteAddr()
 }
 
 // Read reports errors as a TCP connection would.

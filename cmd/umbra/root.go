@@ -58,7 +58,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newGet(a), newSet(a), newUnset(a), newReplace(a), newDelete(a),
 		newDelta(a), newDiff(a), newLs(a), newWatch(a), newWait(a),
-		newContext(a), newCompletion(), newVersion(a),
+		newCert(a), newContext(a), newCompletion(), newVersion(a),
 	)
 	return root
 }

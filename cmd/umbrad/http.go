@@ -5,6 +5,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/umbra-iot/umbra/broker/listener"
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authn"
+	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/internal/rest"
 )
 
@@ -22,29 +26,76 @@ func (s *server) newHTTPServer() *http.Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnContext:       listener.WithConn,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
 
 // handler routes by hand what is not REST: [http.ServeMux] would clean the paths of topics.
 func (s *server) handler() http.Handler {
-	api := s.metrics.HTTP(rest.New(rest.Options{
+	api := rest.New(rest.Options{
 		Things:         s.things,
 		Broker:         s.broker,
 		Feed:           s.feed,
 		Log:            s.log,
 		PayloadBytes:   s.cfg.Broker.PayloadBytes,
 		RequestTimeout: s.cfg.RequestTimeout,
-	}))
-	webSocket, scrape := s.broker.WebSocket(), s.metrics.Handler()
+		Warnings:       s.cfg.Warnings(),
+	})
+	health := s.metrics.HTTP(api)
+	api = s.metrics.HTTP(rest.Guard(s.authenticate, s.log, api))
+	scrape := rest.Guard(s.authenticate, s.log, s.metrics.Handler())
+	webSocket := s.vouched(s.broker.WebSocket())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/mqtt":
+		switch c := gateConn(r); {
+		case r.URL.Path == "/mqtt":
 			webSocket.ServeHTTP(w, r)
-		case "/metrics":
+		case c != nil && (c.Kind() == gate.WS || c.Kind() == gate.WSS):
+			http.NotFound(w, r)
+		case r.URL.Path == "/metrics":
 			scrape.ServeHTTP(w, r)
+		case r.URL.Path == "/livez" || r.URL.Path == "/readyz":
+			health.ServeHTTP(w, r)
 		default:
 			api.ServeHTTP(w, r)
 		}
+	})
+}
+
+// gateConn returns the connection that a request came on.
+func gateConn(r *http.Request) *gate.Conn {
+	c, _ := listener.ConnOf(r.Context()).(*gate.Conn)
+	return c
+}
+
+// authenticate finds out who makes a request.
+func (s *server) authenticate(r *http.Request) (*auth.Principal, error) {
+	c := gateConn(r)
+	if s.authn == nil {
+		c.Admit()
+		return auth.Nobody(), nil
+	}
+	p, err := s.authn.Request(r, c.Listener(), c.Peer())
+	if err == nil {
+		c.Admit()
+	}
+	return p, err
+}
+
+// vouched lets the request that begins a WebSocket prove who its client is. One that shows nothing goes on: its
+// CONNECT packet may.
+func (s *server) vouched(next http.Handler) http.Handler {
+	if s.authn == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !authn.ShowsCredentials(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		rest.Guard(s.authenticate, s.log, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			gateConn(r).Vouch(auth.FromContext(r.Context()))
+			next.ServeHTTP(w, r)
+		})).ServeHTTP(w, r)
 	})
 }

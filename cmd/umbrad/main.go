@@ -8,8 +8,9 @@
 //	umbrad ready mqtt=127.0.0.1:1883 http=127.0.0.1:8080 store=pebble:./umbra-data
 //
 // and nothing else; logs go to the standard error. Metrics are at /metrics of the
-// HTTP address, the health of the server at /livez and /readyz. SIGTERM, SIGINT and
-// SIGHUP end it within 10 seconds, a second one at once. Package
+// HTTP address, the health of the server at /livez and /readyz. SIGTERM and SIGINT
+// end it within 10 seconds, a second one at once. So does SIGHUP, unless there are
+// files of TLS: then it has them read again. Package
 // [github.com/umbra-iot/umbra/internal/config] describes the settings.
 //
 // The exit code is 0 after a signal, 2 when the settings are wrong, else 1.
@@ -33,8 +34,10 @@ import (
 
 func main() {
 	ctx, cancel := context.WithCancel(context.Background())
-	go obeySignals(cancel)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go obeySignals(signals, cancel)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, signals)
 	if err == nil {
 		return
 	}
@@ -56,12 +59,7 @@ func die(err error) {
 const oneSignal = 500 * time.Millisecond
 
 // obeySignals cancels at the first signal, and ends the process at the second one.
-func obeySignals(cancel func()) {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // nohup
-		signal.Notify(signals, syscall.SIGHUP)
-	}
+func obeySignals(signals <-chan os.Signal, cancel func()) {
 	<-signals
 	cancel()
 	for first := time.Now(); time.Since(first) < oneSignal; {
@@ -74,7 +72,8 @@ func obeySignals(cancel func()) {
 // errSettings is in the errors of a command line that cannot be used.
 var errSettings = errors.New("see umbrad --help")
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// run is the program. SIGHUP goes to signals, unless the settings give it something else to do.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, signals chan<- os.Signal) error {
 	cmd, err := config.Load(args, os.LookupEnv)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -88,13 +87,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := checkStore(cmd.Store); err != nil {
 		return fmt.Errorf("store: %w\n%w", err, errSettings)
 	}
+	if err := checkFiles(&cmd.Config); err != nil {
+		return fmt.Errorf("%w\n%w", err, errSettings)
+	}
 	unknown := config.UnknownEnv(os.Environ())
 	if cmd.Check {
 		for _, name := range unknown {
 			fmt.Fprintf(stderr, "umbrad: warning: %s is not a setting\n", name)
 		}
+		for _, w := range cmd.Warnings() {
+			fmt.Fprintln(stderr, "umbrad: warning:", w)
+		}
 		_, err = fmt.Fprintln(stdout, "umbrad: settings are valid")
 		return err
+	}
+	if !usesFiles(&cmd.Config) && !signal.Ignored(syscall.SIGHUP) { // nohup
+		signal.Notify(signals, syscall.SIGHUP)
 	}
 	log := newLogger(&cmd.Config, stderr)
 	for _, name := range unknown {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -14,7 +13,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth/authn"
 	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/internal/metrics"
 	"github.com/umbra-iot/umbra/internal/rest"
 	"github.com/umbra-iot/umbra/internal/version"
@@ -66,13 +67,14 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
-	if cfg.Public() {
-		log.Warn("anybody who reaches this server may read and change everything", "mqtt", cfg.MQTT, "http", cfg.HTTP)
+	if cfg.Open() {
+		log.Warn("anybody who reaches this server may read and change everything", "listeners", addresses(s.listeners))
 	}
-	log.Info("listening", "mqtt", address(s.mqtt), "http", address(s.http))
-	_, err = fmt.Fprintf(stdout, "umbrad ready mqtt=%s http=%s store=%s\n", address(s.mqtt), address(s.http), cfg.StoreName())
-	if err != nil {
-		s.closeListeners()
+	for _, w := range cfg.Warnings() {
+		log.Warn("settings are weak", "warning", w)
+	}
+	if _, err = fmt.Fprintln(stdout, s.readyLine()); err != nil {
+		s.gate.Close()
 		return fmt.Errorf("telling that the server is ready: %w", err)
 	}
 	return s.run(ctx)
@@ -86,8 +88,10 @@ type server struct {
 	feed    *rest.Feed
 	broker  *broker.Broker
 	things  *things.Service
+	authn   *authn.Authenticator // nil when everybody is let in
 
-	mqtt, http net.Listener // nil when off
+	gate      *gate.Gate
+	listeners []*listening
 }
 
 func newServer(cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
@@ -100,6 +104,9 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 	}
 	if cfg.AWSStrict {
 		options.Profile = broker.AWS()
+	}
+	if s.authn = newAuthenticator(cfg); s.authn != nil {
+		options.Authenticator = s.authn
 	}
 	s.broker, err = broker.New(options)
 	if err != nil {
@@ -121,54 +128,22 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 	return s, nil
 }
 
-func (s *server) listen(ctx context.Context) (err error) {
-	if s.mqtt, err = listen(ctx, s.cfg.MQTT); err != nil {
-		return fmt.Errorf("mqtt: %w", err)
-	}
-	if s.http, err = listen(ctx, s.cfg.HTTP); err != nil {
-		s.closeListeners()
-		return fmt.Errorf("http: %w", err)
-	}
-	return nil
-}
-
-func listen(ctx context.Context, addr string) (net.Listener, error) {
-	if addr == config.Off {
-		return nil, nil
-	}
-	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
-}
-
-func (s *server) closeListeners() {
-	for _, l := range []net.Listener{s.mqtt, s.http} {
-		if l != nil {
-			l.Close()
-		}
-	}
-}
-
-func address(l net.Listener) string {
-	if l == nil {
-		return config.Off
-	}
-	return l.Addr().String()
-}
-
 // run serves until ctx ends or a listener fails.
 func (s *server) run(ctx context.Context) error {
 	web := s.newHTTPServer()
 	g, ctx := errgroup.WithContext(ctx)
-	if s.mqtt != nil {
-		g.Go(func() error { return s.broker.ServeTCP(s.mqtt) })
-	}
-	if s.http != nil {
-		g.Go(func() error {
-			if err := web.Serve(s.http); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("http: %w", err)
-			}
-			return nil
-		})
-	}
+	g.Go(s.gate.Serve)
+	g.Go(func() error { return s.broker.ServeTCP(s.gate.MQTT()) })
+	g.Go(func() error {
+		if err := web.Serve(s.gate.HTTP()); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("http: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		s.watchFiles(ctx)
+		return nil
+	})
 	g.Go(func() error {
 		s.sweep(ctx)
 		return nil
@@ -190,6 +165,7 @@ func (s *server) run(ctx context.Context) error {
 func (s *server) drain(web *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
+	s.gate.Close()
 	s.feed.Close()
 	var g errgroup.Group
 	g.Go(func() error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -10,7 +11,7 @@ import (
 
 // choosesPort reports whether only the ready line can tell a port.
 func choosesPort(cfg *config.Config) bool {
-	return strings.HasSuffix(cfg.MQTT, ":0") || strings.HasSuffix(cfg.HTTP, ":0")
+	return slices.ContainsFunc(cfg.All(), func(l config.Listener) bool { return strings.HasSuffix(l.Address, ":0") })
 }
 
 // wasClosed reports whether f looks like what the Go runtime puts in the place of a standard file that is closed at

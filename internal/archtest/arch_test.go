@@ -69,26 +69,33 @@ var allowed = map[string][]string{
 	"broker/wire":     {},
 	"broker/session":  {"broker/topic", "broker/wire"},
 	"broker/retained": {"broker/topic", "broker/wire"},
-	"broker/listener": {websocket},
+	"broker/listener": {"internal/auth", websocket},
 	"broker/journal":  {"statestore"},
 	"broker": {
 		"shadow", "statestore", "things", "internal/auth",
 		"broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", "broker/journal", mochi,
 	},
 
+	// Who gets in.
+	"internal/tlsfiles":   {},
+	"internal/pki":        {},
+	"internal/gate":       {"broker/listener", "internal/auth", "internal/tlsfiles", "github.com/pires/go-proxyproto", xsync},
+	"internal/auth/authn": {"internal/auth"},
+
 	// HTTP, metrics and settings translate; they decide nothing.
 	"internal/version": {},
-	"internal/rest":    {"shadow", "schemas", "things", "broker", "internal/version", gjson, uuid, xsync},
+	"internal/rest":    {"internal/auth", "shadow", "schemas", "things", "broker", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/version", prometheus},
-	"internal/config":  {"shadow", "things", "broker", "broker/topic", yaml},
+	"internal/config":  {"shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
 	"internal/client":  {"shadow"},
 
 	// The programs.
 	"cmd/umbrad": {
-		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker",
+		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker", "broker/listener",
+		"internal/auth", "internal/auth/authn", "internal/gate", "internal/tlsfiles",
 		"internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
-	"cmd/umbra":     {"shadow", "internal/client", "internal/version", cobra, yaml, "golang.org/x/term"},
+	"cmd/umbra":     {"shadow", "internal/client", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
 	"examples/lamp": {paho},
 	"examples/app":  {paho},
 	"examples":      {},

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -33,6 +34,13 @@ const Off = "off"
 type Config struct {
 	MQTT           string // address, or Off
 	HTTP           string // address, or Off
+	MQTTS          string // address, or Off
+	HTTPS          string // address, or Off
+	Listeners      []Listener
+	TLS            TLS // for all listeners that do not have their own
+	Auth           []string
+	Proxies        []netip.Prefix
+	Handshake      time.Duration
 	AllowAnonymous bool
 
 	Data          string
@@ -193,13 +201,11 @@ func flagError(err error) error {
 
 // complete fills in what follows from other settings, and writes values that have several forms in one.
 func (c *Config) complete() {
-	for _, addr := range []*string{&c.MQTT, &c.HTTP} {
+	for _, addr := range []*string{&c.MQTT, &c.HTTP, &c.MQTTS, &c.HTTPS} {
 		if *addr == "" {
 			*addr = Off
 		}
-		if strings.HasPrefix(*addr, ":") {
-			*addr = "127.0.0.1" + *addr
-		}
+		*addr = withHost(*addr)
 	}
 	if c.Store == "memory" {
 		c.Store = "memory:"

@@ -226,15 +226,17 @@ func TestSecretsAreNotShown(t *testing.T) {
 // and looks which field of Config changes: exactly one, and none is left over.
 func TestEveryFieldIsASetting(t *testing.T) {
 	t.Parallel()
-	base, err := load(nil)
+	base, err := load(nil, "--tls-cert=c", "--tls-key=k")
 	if err != nil {
 		t.Fatal(err)
 	}
 	fields := leaves(reflect.ValueOf(base.Config), "")
 	for _, s := range config.Settings() {
 		changed := ""
-		for _, sample := range []string{"off", "/tmp/d", "true", "7ns", "7", "memory:", "aws", "json", "debug"} {
-			c, err := load(nil, "--request-bytes=1", "--"+s.Name+"="+sample)
+		for _, sample := range []string{
+			"off", "127.0.0.1:7", "/tmp/d", "true", "7ns", "7", "memory:", "aws", "json", "debug", "none", "1.3", "uri", "certificate", "ws://127.0.0.1:7", "10.0.0.0/8",
+		} {
+			c, err := load(nil, "--tls-cert=c", "--tls-key=k", "--request-bytes=1", "--"+s.Name+"="+sample)
 			if err != nil || sample == s.Default {
 				continue
 			}

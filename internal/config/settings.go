@@ -42,6 +42,8 @@ func Settings() []Setting { return new(Config).settings() }
 func (c *Config) settings() []Setting {
 	var table []Setting
 	table = append(table, c.listenerSettings()...)
+	table = append(table, c.tlsSettings()...)
+	table = append(table, c.authSettings()...)
 	table = append(table, c.storeSettings()...)
 	table = append(table, c.shadowSettings()...)
 	table = append(table, c.brokerSettings()...)
@@ -61,8 +63,72 @@ func (c *Config) listenerSettings() []Setting {
 			Help: "address of the HTTP listener (REST, MQTT over WebSocket at `/mqtt`, `/metrics`), in the same forms",
 		},
 		{
+			Name: "mqtts", Group: group, Default: "off", value: text{&c.MQTTS},
+			Help: "address of the MQTT listener with TLS, such as `0.0.0.0:8883`",
+		},
+		{
+			Name: "https", Group: group, Default: "off", value: text{&c.HTTPS},
+			Help: "address of the HTTP listener with TLS, such as `0.0.0.0:8443`; MQTT too, for clients that ask for it by ALPN (`x-amzn-mqtt-ca`, `mqtt`)",
+		},
+		{
+			Name: "listeners", Group: group, value: listeners{&c.Listeners},
+			Help: "more listeners: URLs with spaces between them, or a list in the file; see [security.md](security.md)",
+		},
+		{
 			Name: "allow-anonymous", Group: group, Default: "false", value: boolean{&c.AllowAnonymous},
 			Help: "serve addresses that are not loopback although anybody who reaches them may do everything",
+		},
+		{
+			Name: "proxy-from", Group: group, value: prefixes{&c.Proxies},
+			Help: "addresses and networks of proxies, with commas between them; every connection has to come from one and begin with a PROXY header of version 2",
+		},
+	}
+}
+
+func (c *Config) tlsSettings() []Setting {
+	const group = "TLS"
+	return []Setting{
+		{
+			Name: "tls-cert", Group: group, value: text{&c.TLS.Cert},
+			Help: "PEM file of the server's certificate with its chain; it and the files below are read again when they change",
+		},
+		{
+			Name: "tls-key", Group: group, value: text{&c.TLS.Key},
+			Help: "PEM file of its private key",
+		},
+		{
+			Name: "tls-client-ca", Group: group, value: text{&c.TLS.ClientCA},
+			Help: "PEM file of the authorities whose client certificates count",
+		},
+		{
+			Name: "tls-client-cert", Group: group, value: choice{(*string)(&c.TLS.ClientCert), clientCerts()},
+			Help: "client certificates are `none`, `optional` or `required`; empty means, with `tls-client-ca`, required for MQTT and optional for HTTP",
+		},
+		{
+			Name: "tls-crl", Group: group, value: text{&c.TLS.CRL},
+			Help: "file of certificate revocation lists, signed by authorities of `tls-client-ca`",
+		},
+		{
+			Name: "tls-min-version", Group: group, Default: "1.2", value: choice{&c.TLS.MinVersion, tlsVersions()},
+			Help: "oldest version of TLS, `1.2` or `1.3`",
+		},
+		{
+			Name: "tls-identity", Group: group, Default: "cn", value: choice{&c.TLS.Identity, identities()},
+			Help: "which part of a client certificate is the name of the thing: `cn` (common name), `uri` (first URI of the subject alternative names) or `id` (SHA-256 of the certificate)",
+		},
+		{
+			Name: "handshake-timeout", Group: group, Default: "10s", value: duration{&c.Handshake, 1, forever},
+			Help: "for a PROXY header and the TLS handshake together",
+		},
+	}
+}
+
+func (c *Config) authSettings() []Setting {
+	const group = "Authentication"
+	return []Setting{
+		{
+			Name: "auth", Group: group, value: words{&c.Auth, authMethods()},
+			Help: "methods of authentication, with commas between them: `certificate`, `password`, `key`, `token`, `jwt`, `webhook`, `anonymous`; empty means those that other settings configure",
 		},
 	}
 }

@@ -3,24 +3,18 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // validate checks what a single value cannot tell. origins says where each setting comes from.
 func (c *Config) validate(origins map[string]string) error {
-	errs := []error{
-		c.validateAddress(origins["mqtt"], c.MQTT),
-		c.validateAddress(origins["http"], c.HTTP),
-	}
+	errs := []error{c.validateListeners(origins)}
 	if err := c.validateStore(); err != nil {
 		errs = append(errs, fmt.Errorf("%s: %w", origins["store"], err))
-	}
-	if c.MQTT == Off && c.HTTP == Off {
-		errs = append(errs, errors.New("mqtt and http are both off: nothing to serve"))
 	}
 	if c.Shadow.PayloadBytes > c.Broker.PayloadBytes {
 		errs = append(errs, fmt.Errorf("%s (%d) is above payload-bytes (%d)", origins["request-bytes"], c.Shadow.PayloadBytes, c.Broker.PayloadBytes))
@@ -28,32 +22,12 @@ func (c *Config) validate(origins map[string]string) error {
 	return errors.Join(errs...)
 }
 
-func (c *Config) validateAddress(origin, addr string) error {
-	if addr == Off {
-		return nil
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%s: %q is not an address such as 127.0.0.1:1883", origin, addr)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%s: %q has no port from 0 to 65535", origin, addr)
-	}
-	if !c.AllowAnonymous && !isLoopback(host) {
-		return fmt.Errorf("%s: %q is not a loopback address, and whoever reaches it could do everything; "+
-			"listen on 127.0.0.1, or set allow-anonymous if that is what you want", origin, addr)
-	}
-	return nil
-}
-
 // Public reports whether a listener can be reached from other machines.
-func (c *Config) Public() bool {
-	for _, addr := range []string{c.MQTT, c.HTTP} {
-		if host, _, err := net.SplitHostPort(addr); err == nil && !isLoopback(host) {
-			return true
-		}
-	}
-	return false
+func (c *Config) Public() bool { return slices.ContainsFunc(c.All(), Listener.IsPublic) }
+
+// Open reports whether a listener that can be reached from other machines lets everybody in.
+func (c *Config) Open() bool {
+	return slices.ContainsFunc(c.All(), func(l Listener) bool { return l.IsPublic() && l.IsAnonymous() })
 }
 
 // isLoopback looks nothing up: a name other than localhost may change its meaning at any time.

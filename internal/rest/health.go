@@ -24,6 +24,8 @@ type check struct {
 	Name  string `json:"name"`
 	OK    bool   `json:"ok"`
 	Error string `json:"error,omitempty"`
+
+	Warning string `json:"warning,omitempty"` // of a check that is OK all the same
 }
 
 // livez says that the process serves requests.
@@ -45,11 +47,20 @@ func (a *api) readyz(w http.ResponseWriter, r *http.Request) error {
 	if r.URL.Query().Has("verbose") {
 		writeJSON(w, status, contentJSON, struct {
 			Checks []check `json:"checks"`
-		}{[]check{c}})
+		}{append([]check{c}, a.warnings()...)})
 		return nil
 	}
 	writeBody(w, status, contentText, []byte(text))
 	return nil
+}
+
+// warnings are what the settings leave open, as checks.
+func (a *api) warnings() []check {
+	var list []check
+	for _, text := range a.Warnings {
+		list = append(list, check{Name: "security", OK: true, Warning: text})
+	}
+	return list
 }
 
 func (a *api) storeReady(r *http.Request) bool {

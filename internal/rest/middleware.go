@@ -29,6 +29,10 @@ func author(*http.Request) shadow.Author { return shadow.Author{Channel: "rest"}
 // identify names each request, and logs it when it is done.
 func (a *api) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if traceID(r) != "" { // named already, on its way through Guard
+			next.ServeHTTP(w, r)
+			return
+		}
 		begin := time.Now()
 		id := uuid.NewString()
 		w.Header().Set("x-amzn-RequestId", id)

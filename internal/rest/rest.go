@@ -37,6 +37,7 @@ type Options struct {
 	Now            func() time.Time // default time.Now
 	PayloadBytes   int              // of a request body; default 128 KiB
 	RequestTimeout time.Duration    // from the header to the answer, streams aside; default 10 s
+	Warnings       []string         // about the settings, told by /readyz?verbose
 	KeepAlive      time.Duration    // between signs of life on a silent stream; default 15 s
 }
 

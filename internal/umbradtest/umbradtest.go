@@ -48,9 +48,11 @@ type Ready struct {
 	MQTT  string // host:port, or "off"
 	HTTP  string // host:port, or "off"
 	Store string // kind and place of the store
+
+	More map[string]string // addresses of further listeners by their kind: "mqtts", "https"
 }
 
-var readyLine = regexp.MustCompile(`^umbrad ready mqtt=(\S+) http=(\S+) store=(.+)$`)
+var readyLine = regexp.MustCompile(`^umbrad ready mqtt=(\S+) http=(\S+) store=(.+?)((?: (?:mqtts?|wss?|https?)=\S+)*)$`)
 
 // Start runs umbrad with args and waits until it is ready. Unless args say otherwise it listens on
 // 127.0.0.1:0 and keeps its data in a temporary directory of the test. Elements of args that look like
@@ -102,6 +104,16 @@ func (u *Umbrad) MQTT() string { return u.ready.MQTT }
 
 // HTTP returns the address of the HTTP listener.
 func (u *Umbrad) HTTP() string { return u.ready.HTTP }
+
+// Addr returns the address of a further listener of a kind, such as "mqtts".
+func (u *Umbrad) Addr(kind string) string {
+	u.tb.Helper()
+	addr, ok := u.ready.More[kind]
+	if !ok {
+		u.tb.Fatalf("umbrad does not listen for %s", kind)
+	}
+	return addr
+}
 
 // URL returns the base URL of the HTTP listener, without a slash at its end.
 func (u *Umbrad) URL() string { return "http://" + u.ready.HTTP }
@@ -161,7 +173,13 @@ func (u *Umbrad) Restart() {
 func (u *Umbrad) Relaunch() {
 	u.tb.Helper()
 	u.Wait()
-	u.launch("--mqtt="+u.ready.MQTT, "--http="+u.ready.HTTP)
+	ports := []string{"--mqtt=" + u.ready.MQTT, "--http=" + u.ready.HTTP}
+	for _, kind := range []string{"mqtts", "https"} {
+		if addr, ok := u.ready.More[kind]; ok {
+			ports = append(ports, "--"+kind+"="+addr)
+		}
+	}
+	u.launch(ports...)
 }
 
 func (u *Umbrad) launch(more ...string) {
@@ -187,7 +205,11 @@ func (u *Umbrad) WaitReady() {
 		p.kill()
 		u.tb.Fatalf("umbrad: ready line = %q", line)
 	}
-	u.ready = Ready{MQTT: m[1], HTTP: m[2], Store: m[3]}
+	u.ready = Ready{MQTT: m[1], HTTP: m[2], Store: m[3], More: map[string]string{}}
+	for field := range strings.FieldsSeq(m[4]) {
+		kind, addr, _ := strings.Cut(field, "=")
+		u.ready.More[kind] = addr
+	}
 }
 
 func (u *Umbrad) cleanup() {

@@ -107,12 +107,15 @@ func (n node) run(t *testing.T, script string, args ...string) {
 	}
 }
 
-func TestJavaScriptDevice(t *testing.T) {
+// TestJavaScriptDevices runs both SDKs of AWS for devices over mutual TLS.
+func TestJavaScriptDevices(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
-	u := umbradtest.Start(t, "--store=memory:")
-	tls := newTLSProxy(t, u.MQTT())
-	n.run(t, "thing-shadow.js", "localhost", tls.port, tls.ca, tls.cert, tls.key, "lamp")
+	s := startSecure(t)
+	s.issue(t, "lamp")
+	_, port, _ := strings.Cut(s.Addr("mqtts"), ":")
+	n.run(t, "thing-shadow.js", "localhost", port, s.file("ca.pem"), s.file("lamp.pem"), s.file("lamp.key"), "lamp")
+	n.run(t, "shadow-v2.js", "localhost", port, s.file("ca.pem"), s.file("lamp.pem"), s.file("lamp.key"), "lamp")
 }
 
 func TestJavaScriptDataPlane(t *testing.T) {

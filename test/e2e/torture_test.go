@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"flag"
+	"io"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -315,6 +316,13 @@ func (c *cable) join(in net.Conn) {
 	wg.Go(func() { pipe(in, out) })
 	pipe(out, in)
 	wg.Wait()
+}
+
+// pipe copies until one side ends, then ends both.
+func pipe(dst, src net.Conn) {
+	_, _ = io.Copy(dst, src)
+	_ = dst.Close()
+	_ = src.Close()
 }
 
 func (c *cable) add(conns ...net.Conn) bool {

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authn"
+	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/internal/gate"
+	"github.com/umbra-iot/umbra/internal/tlsfiles"
+)
+
+// filesInterval is how often the files of TLS are looked at.
+const filesInterval = time.Second
+
+// listening is a listener that is open.
+type listening struct {
+	config.Listener
+	addr net.Addr
+	tls  *tlsfiles.Config // nil without TLS
+}
+
+// listen opens all listeners.
+func (s *server) listen(ctx context.Context) error {
+	s.gate = gate.New(gate.Options{Log: s.log, Handshake: s.cfg.Handshake})
+	for _, l := range s.cfg.All() {
+		if err := s.open(ctx, l); err != nil {
+			s.gate.Close()
+			return fmt.Errorf("%s: %w", l.Kind, err)
+		}
+	}
+	return nil
+}
+
+func (s *server) open(ctx context.Context, l config.Listener) error {
+	ln := &listening{Listener: l}
+	spec := gate.Spec{
+		Name: l.Name(), Kind: l.Kind, Address: l.Address, Proxies: l.Proxies, Connections: l.Connections, Rate: l.Rate,
+	}
+	if l.Kind.IsTLS() {
+		var err error
+		if ln.tls, err = tlsfiles.Load(filesOf(l)); err != nil {
+			return err
+		}
+		spec.TLS = ln.tls
+		spec.Identify = func(state tls.ConnectionState) (*auth.Principal, error) {
+			return authn.FromCertificate(state.PeerCertificates[0], authn.Identity(l.TLS.Identity))
+		}
+	}
+	var err error
+	if ln.addr, err = s.gate.Listen(ctx, spec); err != nil {
+		return err
+	}
+	s.listeners = append(s.listeners, ln)
+	s.log.Info("listening", "listener", l.Kind, "address", ln.addr.String(), "auth", strings.Join(l.Auth, ","))
+	return nil
+}
+
+// checkFiles finds what is wrong with the files of TLS before anything is opened.
+func checkFiles(cfg *config.Config) error {
+	for _, l := range cfg.All() {
+		if !l.Kind.IsTLS() {
+			continue
+		}
+		if _, err := tlsfiles.Load(filesOf(l)); err != nil {
+			return fmt.Errorf("%s: %w", l.Kind, err)
+		}
+	}
+	return nil
+}
+
+func filesOf(l config.Listener) tlsfiles.Files {
+	f := tlsfiles.Files{
+		Cert: l.TLS.Cert, Key: l.TLS.Key, ClientCA: l.TLS.ClientCA, CRL: l.TLS.CRL,
+		ClientCert: l.TLS.ClientCert, MinVersion: tls.VersionTLS12, Protocols: l.Kind.Protocols(),
+	}
+	if l.TLS.MinVersion == "1.3" {
+		f.MinVersion = tls.VersionTLS13
+	}
+	return f
+}
+
+// newAuthenticator returns nil when no listener has methods of authentication.
+func newAuthenticator(cfg *config.Config) *authn.Authenticator {
+	methods := map[string][]authn.Method{}
+	for _, l := range cfg.All() {
+		for _, m := range l.Auth {
+			methods[l.Name()] = append(methods[l.Name()], authn.Method(m))
+		}
+	}
+	if len(methods) == 0 {
+		return nil
+	}
+	return authn.New(authn.Options{Methods: methods})
+}
+
+// readyLine is what umbrad prints when it is ready: the first listeners for MQTT and HTTP, the store, and
+// then the listeners with TLS and all others.
+func (s *server) readyLine() string {
+	first := map[gate.Kind]string{gate.MQTT: config.Off, gate.HTTP: config.Off}
+	var more strings.Builder
+	for _, l := range s.listeners {
+		if first[l.Kind] == config.Off {
+			first[l.Kind] = l.addr.String()
+		} else {
+			fmt.Fprintf(&more, " %s=%s", l.Kind, l.addr)
+		}
+	}
+	return fmt.Sprintf("umbrad ready mqtt=%s http=%s store=%s%s", first[gate.MQTT], first[gate.HTTP], s.cfg.StoreName(), more.String())
+}
+
+// addresses are those of the listeners that let everybody in.
+func addresses(all []*listening) []string {
+	var list []string
+	for _, l := range all {
+		if l.IsAnonymous() {
+			list = append(list, l.addr.String())
+		}
+	}
+	return list
+}
+
+// watchFiles takes over certificates, authorities and revocation lists that have changed, until ctx ends.
+func (s *server) watchFiles(ctx context.Context) {
+	hangUp := make(chan os.Signal, 1)
+	if usesFiles(s.cfg) {
+		signal.Notify(hangUp, syscall.SIGHUP)
+		defer signal.Stop(hangUp)
+	}
+	tick := time.NewTicker(filesInterval)
+	defer tick.Stop()
+	for {
+		force := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-hangUp:
+			force = true
+		}
+		for _, l := range s.listeners {
+			if l.tls != nil {
+				s.refresh(l, force)
+			}
+		}
+	}
+}
+
+// refresh reads the files of a listener, and ends the connections whose certificates do not count any more.
+func (s *server) refresh(l *listening, force bool) {
+	changed, err := l.tls.Reload(force)
+	if err != nil {
+		s.log.Error("files of TLS cannot be used, the old ones stay in force", "listener", l.Name(), "error", err)
+		return
+	}
+	if changed {
+		s.log.Info("files of TLS are read again", "listener", l.Name(), "certificate_until", l.tls.NotAfter())
+	}
+	if until, stale := l.tls.Stale(time.Now()); stale && changed {
+		s.log.Warn("revocation list should have been replaced", "listener", l.Name(), "until", until)
+	}
+	now := time.Now()
+	s.gate.Recheck(l.Name(), func(state tls.ConnectionState) error { return l.tls.Check(state, now) })
+}
+
+// usesFiles reports whether there is something to read again at SIGHUP.
+func usesFiles(cfg *config.Config) bool {
+	for _, l := range cfg.All() {
+		if l.Kind.IsTLS() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,50 @@
+package authn
+
+import (
+	"crypto/x509"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+)
+
+// Identity is the part of a client certificate that is the name of the thing.
+type Identity string
+
+// The parts that can be the name.
+const (
+	CommonName Identity = "cn"  // of the subject, which has to have exactly one
+	URI        Identity = "uri" // the first of the subject alternative names
+	ID         Identity = "id"  // SHA-256 of the certificate
+)
+
+// maxName bounds a name that comes from a certificate: the longest name of a thing.
+const maxName = 128
+
+// FromCertificate returns the principal of a client certificate, which the TLS
+// handshake has verified. Its ID is the certificate's own, whatever it says of
+// its owner; only the name comes from what is written in it. A certificate that
+// has no such name has an empty one, which no policy variable matches.
+func FromCertificate(cert *x509.Certificate, from Identity) (*auth.Principal, error) {
+	id := auth.CertificateID(cert)
+	p := &auth.Principal{
+		ID: auth.NewID(auth.Certificate, id), Kind: auth.Certificate,
+		Attributes: auth.CertificateAttributes(cert), Expires: cert.NotAfter,
+	}
+	switch from {
+	case ID:
+		p.Name = id
+	case URI:
+		if len(cert.URIs) > 0 {
+			p.Name = cert.URIs[0].String()
+		}
+	default:
+		if names := p.Attributes["Subject.CommonName"]; len(names) == 1 {
+			p.Name = names[0]
+		}
+	}
+	if len(p.Name) > maxName || !utf8.ValidString(p.Name) {
+		return nil, fmt.Errorf("%w: the certificate's %s is no name", auth.ErrDenied, from)
+	}
+	return p, nil
+}

@@ -1,0 +1,45 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/umbra-iot/umbra/internal/gate"
+)
+
+// Warnings tells of settings that are allowed but weak.
+func (c *Config) Warnings() []string {
+	var list []string
+	for _, l := range c.All() {
+		if !l.IsPublic() {
+			continue
+		}
+		if l.IsAnonymous() {
+			list = append(list, fmt.Sprintf("%s: anybody who reaches this address may read and change everything (allow-anonymous)", l.Name()))
+		}
+		if !l.Kind.IsTLS() && slices.ContainsFunc(l.Auth, sendsSecret) {
+			list = append(list, fmt.Sprintf("%s: passwords and tokens cross the network in clear text: use %s", l.Name(), encrypted(l.Kind)))
+		}
+	}
+	return list
+}
+
+// sendsSecret reports whether a method shows the secret itself.
+func sendsSecret(method string) bool {
+	switch method {
+	case AuthPassword, AuthToken, AuthJWT, AuthWebhook:
+		return true
+	}
+	return false
+}
+
+func encrypted(k gate.Kind) gate.Kind {
+	switch k {
+	case gate.MQTT:
+		return gate.MQTTS
+	case gate.WS:
+		return gate.WSS
+	default:
+		return gate.HTTPS
+	}
+}

@@ -1,0 +1,198 @@
+package gate
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+)
+
+// Conn is a connection that came through the gate. It is an [auth.Peer].
+type Conn struct {
+	net.Conn // of TLS, where there is TLS
+
+	raw      net.Conn
+	gate     *Gate
+	entrance *entrance
+	source   netip.Addr           // who is at the other end of the socket
+	remote   net.Addr             // who a proxy says it is, nil for none
+	tls      *tls.ConnectionState // nil without TLS
+	peer     atomic.Pointer[auth.Principal]
+
+	since      time.Time
+	through    bool  // guarded by Gate.mu, as what follows
+	stranger   bool  // counts in the budget
+	prev, next *Conn // among the strangers
+}
+
+// begin does what comes before the first byte of the client's protocol.
+func (c *Conn) begin(ctx context.Context) (forMQTT bool, err error) {
+	if len(c.entrance.Proxies) > 0 {
+		if err := c.readProxyHeader(); err != nil {
+			return false, err
+		}
+	}
+	forMQTT = c.entrance.Kind == MQTT || c.entrance.Kind == MQTTS
+	if c.entrance.TLS == nil {
+		return forMQTT, nil
+	}
+	conn := tls.Server(c.Conn, c.entrance.TLS.TLS())
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return false, fmt.Errorf("gate: TLS: %w", err)
+	}
+	state := conn.ConnectionState()
+	c.tls, c.Conn = &state, conn
+	switch state.NegotiatedProtocol {
+	case alpnMQTT, alpnAWS:
+		forMQTT = true
+	case alpnHTTP, alpnAWSHTTP:
+		forMQTT = false
+	}
+	if c.entrance.Identify != nil && len(state.PeerCertificates) > 0 {
+		p, err := c.entrance.Identify(state)
+		if err != nil {
+			return false, fmt.Errorf("gate: client certificate: %w", err)
+		}
+		c.peer.Store(p)
+	}
+	return forMQTT, nil
+}
+
+// maxProxyHeader is the longest PROXY header: 16 bytes, 216 of addresses, and what TLVs a proxy may add.
+const maxProxyHeader = 4 << 10
+
+// readProxyHeader takes the header of a trusted proxy; nobody else may use the listener.
+func (c *Conn) readProxyHeader() error {
+	trusted := false
+	for _, p := range c.entrance.Proxies {
+		trusted = trusted || p.Contains(c.source)
+	}
+	if !trusted {
+		return fmt.Errorf("gate: %v is no trusted proxy", c.source)
+	}
+	r := bufio.NewReaderSize(io.LimitReader(c.raw, maxProxyHeader), maxProxyHeader)
+	start, err := r.Peek(len(proxyproto.SIGV2))
+	if err != nil || !bytes.Equal(start, proxyproto.SIGV2) {
+		return errProxy
+	}
+	h, err := proxyproto.Read(r)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errProxy, err)
+	}
+	if h.Command.IsProxy() {
+		c.remote = h.SourceAddr
+	}
+	rest, _ := r.Peek(r.Buffered()) // never fails
+	c.Conn = &prefixed{Conn: c.raw, first: bytes.Clone(rest)}
+	return nil
+}
+
+// prefixed is a connection of which something was read already.
+type prefixed struct {
+	net.Conn
+	first []byte
+}
+
+// Read implements [net.Conn].
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.first) == 0 {
+		return p.Conn.Read(b)
+	}
+	n := copy(b, p.first)
+	p.first = p.first[n:]
+	return n, nil
+}
+
+// CloseWrite tells the other end that nothing more comes.
+func (p *prefixed) CloseWrite() error { return closeWrite(p.Conn) }
+
+// CloseWrite tells the other end that nothing more comes.
+func (c *Conn) CloseWrite() error { return closeWrite(c.Conn) }
+
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return net.ErrClosed
+}
+
+// RemoteAddr implements [net.Conn]: behind a trusted proxy it is the client's address.
+func (c *Conn) RemoteAddr() net.Addr {
+	if c.remote != nil {
+		return c.remote
+	}
+	return c.raw.RemoteAddr()
+}
+
+// Listener returns the name of the listener that accepted the connection.
+func (c *Conn) Listener() string { return c.entrance.Name }
+
+// Kind returns what the listener speaks that accepted the connection.
+func (c *Conn) Kind() Kind { return c.entrance.Kind }
+
+// IsTLS reports whether the connection is encrypted.
+func (c *Conn) IsTLS() bool { return c.tls != nil }
+
+// Peer returns who the connection itself says that the client is: by its certificate, or by what Vouch was told.
+func (c *Conn) Peer() *auth.Principal { return c.peer.Load() }
+
+// Vouch notes who the client is, found out by what came before the protocol
+// that the connection will speak: the request that began a WebSocket.
+func (c *Conn) Vouch(p *auth.Principal) { c.peer.Store(p) }
+
+// Complete implements [auth.Peer].
+func (c *Conn) Complete(to *auth.Credentials) {
+	to.Listener, to.Remote, to.Peer = c.entrance.Name, addrOf(c.RemoteAddr()), c.peer.Load()
+}
+
+// Admit says that the client has proved who it is, or needs not to: it is no stranger any more.
+func (c *Conn) Admit() {
+	g := c.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.stranger {
+		c.stranger = false
+		g.strangers.remove(c)
+		g.Budget.Give(strangerBytes)
+	}
+}
+
+// Close implements [net.Conn].
+func (c *Conn) Close() error {
+	if !c.leave() {
+		return c.raw.Close() // a handshake may be under way
+	}
+	return c.Conn.Close()
+}
+
+// cut is Close for those who must not wait for the other end to take the last bytes of TLS.
+func (c *Conn) cut() {
+	c.leave()
+	_ = c.raw.Close()
+}
+
+// leave takes c out of all counts, and reports whether it had come through.
+func (c *Conn) leave() (through bool) {
+	c.Admit()
+	g := c.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.open[c]; ok {
+		delete(g.open, c)
+		if g.from[c.source]--; g.from[c.source] == 0 {
+			delete(g.from, c.source)
+		}
+		c.entrance.open--
+	}
+	return c.through
+}

@@ -1,0 +1,402 @@
+// Package gate is where connections come in: it accepts them from any number of
+// listeners, believes the PROXY header of those proxies that are trusted, does
+// the TLS handshake, and hands each connection to MQTT or HTTP.
+//
+// A connection is a stranger until [Conn.Admit] says that its client has proved
+// who it is. What strangers may cost is bounded for all of them together by one
+// [Budget]. When it is used up, new connections wait in the kernel's queue until
+// the oldest stranger is a second old, and then push it out: one that means it
+// has proved itself by then, one that only wants to occupy a place is always the
+// oldest.
+package gate
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/umbra-iot/umbra/broker/listener"
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/tlsfiles"
+)
+
+// Kind is what a listener speaks.
+type Kind string
+
+// The kinds of listeners.
+const (
+	MQTT  Kind = "mqtt"
+	MQTTS Kind = "mqtts"
+	WS    Kind = "ws"  // HTTP that serves nothing but MQTT over WebSocket
+	WSS   Kind = "wss" // the same over TLS
+	HTTP  Kind = "http"
+	HTTPS Kind = "https" // also MQTT, when the client asks for it by ALPN
+)
+
+// IsTLS reports whether connections are encrypted.
+func (k Kind) IsTLS() bool { return k == MQTTS || k == WSS || k == HTTPS }
+
+// Names of ALPN: those of AWS IoT beside the registered ones.
+const (
+	alpnMQTT    = "mqtt"
+	alpnAWS     = "x-amzn-mqtt-ca"
+	alpnHTTP    = "http/1.1"
+	alpnAWSHTTP = "x-amzn-http-ca"
+)
+
+// Protocols returns what a listener of the kind offers by ALPN. Clients that ask for nothing get what the kind says.
+func (k Kind) Protocols() []string {
+	switch k {
+	case MQTTS:
+		return []string{alpnAWS, alpnMQTT}
+	case WSS:
+		return []string{alpnHTTP}
+	case HTTPS:
+		return []string{alpnHTTP, alpnAWSHTTP, alpnAWS, alpnMQTT}
+	}
+	return nil
+}
+
+// Spec describes a listener.
+type Spec struct {
+	Name    string // for the log and for Credentials.Listener
+	Kind    Kind
+	Address string           // host:port
+	TLS     *tlsfiles.Config // of the kinds with TLS
+	Proxies []netip.Prefix   // who sends a PROXY header of version 2; from others it is an error
+	// Identify returns who the certificate of a client says that it is. It is
+	// called after a handshake with one; nil for nobody.
+	Identify func(tls.ConnectionState) (*auth.Principal, error)
+	// Connections and Rate bound the connections at a time and the new ones per
+	// second, 0 for no bound. What is above the first is closed, what is above
+	// the second waits.
+	Connections int
+	Rate        int
+}
+
+// Options of a Gate.
+type Options struct {
+	Log        *slog.Logger  // default: discard
+	Handshake  time.Duration // for PROXY header and TLS; default 10 s
+	Budget     *Budget       // default: no bound
+	PerAddress int           // connections at a time from one address, 0 for no bound
+}
+
+// strangerBytes is what a stranger is counted as: its buffers, its goroutine, and the handshake.
+const strangerBytes = 32 << 10
+
+// youth is how long a stranger cannot be pushed out.
+const youth = time.Second
+
+// Gate accepts connections. Its methods may be called at the same time.
+type Gate struct {
+	Options
+
+	mqtt, http *door
+	done       chan struct{} // closed by Close
+	arriving   sync.WaitGroup
+
+	refused, pushedOut, failed atomic.Int64
+	told                       atomic.Int64 // when a refusal was logged last, in ns
+
+	mu        sync.Mutex // guards what follows
+	closed    bool
+	listeners []*entrance
+	open      map[*Conn]struct{}
+	from      map[netip.Addr]int
+	strangers queue
+}
+
+// entrance is a listener that is open.
+type entrance struct {
+	Spec
+	ln   net.Listener
+	rate rate
+	open int // connections; guarded by Gate.mu
+}
+
+// New returns a gate without listeners.
+func New(o Options) *Gate {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Handshake == 0 {
+		o.Handshake = 10 * time.Second
+	}
+	g := &Gate{Options: o, done: make(chan struct{}), open: map[*Conn]struct{}{}, from: map[netip.Addr]int{}}
+	g.mqtt, g.http = newDoor(), newDoor()
+	return g
+}
+
+// MQTT returns where the connections for MQTT come out. It is closed by its own Close, not by that of the gate.
+func (g *Gate) MQTT() net.Listener { return g.mqtt }
+
+// HTTP returns where the connections for HTTP come out, as [Gate.MQTT].
+func (g *Gate) HTTP() net.Listener { return g.http }
+
+// Listen opens a listener. Its connections wait for Serve.
+func (g *Gate) Listen(ctx context.Context, s Spec) (net.Addr, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", s.Address)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		_ = ln.Close()
+		return nil, net.ErrClosed
+	}
+	g.listeners = append(g.listeners, &entrance{Spec: s, ln: ln, rate: rate{perSecond: s.Rate}})
+	return ln.Addr(), nil
+}
+
+// Serve accepts connections until Close, and then returns nil.
+func (g *Gate) Serve() error {
+	g.mu.Lock()
+	list := g.listeners
+	g.mu.Unlock()
+	var all errgroup.Group
+	for _, e := range list {
+		all.Go(func() error {
+			failed := func(err error, pause time.Duration) {
+				g.failed.Add(1)
+				g.Log.Error("cannot accept a connection", "listener", e.Name, "error", err, "pause", pause)
+			}
+			if err := listener.Loop(e.ln, g.done, failed, func(c net.Conn) { g.enter(e, c) }); err != nil {
+				return fmt.Errorf("%s: %w", e.Name, err)
+			}
+			return nil
+		})
+	}
+	err := all.Wait()
+	g.arriving.Wait()
+	return err
+}
+
+// Close stops accepting, and ends the connections that have not come through yet.
+func (g *Gate) Close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	g.closed = true
+	close(g.done)
+	for _, e := range g.listeners {
+		_ = e.ln.Close()
+	}
+	for c := range g.open {
+		if !c.through {
+			_ = c.raw.Close()
+		}
+	}
+}
+
+// Stats are counts since the start, and gauges of now.
+type Stats struct {
+	Open         int64 // connections now
+	Strangers    int64 // of them those that have not proved who they are
+	Refused      int64 // above a bound
+	PushedOut    int64 // strangers that made room
+	AcceptErrors int64
+}
+
+// Stats returns a snapshot.
+func (g *Gate) Stats() Stats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return Stats{
+		Open: int64(len(g.open)), Strangers: int64(g.strangers.len), Refused: g.refused.Load(),
+		PushedOut: g.pushedOut.Load(), AcceptErrors: g.failed.Load(),
+	}
+}
+
+// Recheck ends the connections of a listener whose TLS state is not valid any more.
+func (g *Gate) Recheck(listenerName string, valid func(tls.ConnectionState) error) {
+	g.mu.Lock()
+	var list []*Conn
+	for c := range g.open {
+		if c.through && c.entrance.Name == listenerName && c.tls != nil {
+			list = append(list, c)
+		}
+	}
+	g.mu.Unlock()
+	for _, c := range list {
+		if err := valid(*c.tls); err != nil {
+			g.Log.Warn("connection ended: its certificate does not count any more", "listener", listenerName, "remote", c.RemoteAddr().String(), "error", err)
+			c.cut()
+		}
+	}
+}
+
+// enter takes in a connection, as soon as there is room for it.
+func (g *Gate) enter(e *entrance, raw net.Conn) {
+	if !e.rate.wait(g.done) || !g.makeRoom() {
+		_ = raw.Close()
+		return
+	}
+	c := &Conn{Conn: raw, raw: raw, gate: g, entrance: e, source: addrOf(raw.RemoteAddr())}
+	if !g.register(c) {
+		g.Budget.Give(strangerBytes)
+		g.refuse(c)
+		return
+	}
+	if e.TLS == nil && len(e.Proxies) == 0 {
+		g.pass(c, e.Kind == MQTT)
+		return
+	}
+	g.arriving.Go(func() { g.greet(c) })
+}
+
+// makeRoom reserves what a stranger costs, and pushes out old ones for it. False means that the gate is closed.
+func (g *Gate) makeRoom() bool {
+	for !g.Budget.Take(strangerBytes) {
+		wait, old := g.oldest()
+		if old != nil {
+			g.pushedOut.Add(1)
+			old.cut()
+			continue
+		}
+		t := time.NewTimer(min(wait, youth/10))
+		select {
+		case <-t.C:
+		case <-g.done:
+			t.Stop()
+			return false
+		}
+	}
+	return true
+}
+
+// oldest returns the oldest stranger, or how long it is still too young.
+func (g *Gate) oldest() (time.Duration, *Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := g.strangers.first
+	if c == nil {
+		return youth, nil
+	}
+	if age := time.Since(c.since); age < youth {
+		return youth - age, nil
+	}
+	return 0, c
+}
+
+// register counts c, unless it is one too many.
+func (g *Gate) register(c *Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || c.entrance.Connections > 0 && c.entrance.open >= c.entrance.Connections ||
+		g.PerAddress > 0 && len(c.entrance.Proxies) == 0 && g.from[c.source] >= g.PerAddress {
+		return false
+	}
+	c.entrance.open++
+	g.from[c.source]++
+	g.open[c] = struct{}{}
+	c.since, c.stranger = time.Now(), true
+	g.strangers.add(c)
+	return true
+}
+
+// refuse closes a connection for which there is no place, and says so once a second at most.
+func (g *Gate) refuse(c *Conn) {
+	g.refused.Add(1)
+	_ = c.raw.Close()
+	now := time.Now().UnixNano()
+	if last := g.told.Load(); now-last > int64(time.Second) && g.told.CompareAndSwap(last, now) {
+		g.Log.Warn("connections are refused: too many", "listener", c.entrance.Name, "remote", c.source, "refused", g.refused.Load())
+	}
+}
+
+// greet reads the PROXY header and does the handshake.
+func (g *Gate) greet(c *Conn) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.Log.Error("panic while greeting a connection", "panic", fmt.Sprint(p), "remote", c.source, "stack", string(debug.Stack()))
+			_ = c.Close()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), g.Handshake)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	_ = c.raw.SetDeadline(deadline)
+	forMQTT, err := c.begin(ctx)
+	if err != nil {
+		g.Log.Debug("connection refused", "listener", c.entrance.Name, "remote", c.RemoteAddr().String(), "error", err)
+		_ = c.Close()
+		return
+	}
+	_ = c.raw.SetDeadline(time.Time{})
+	g.pass(c, forMQTT)
+}
+
+// pass hands c on.
+func (g *Gate) pass(c *Conn, forMQTT bool) {
+	g.mu.Lock()
+	c.through = true
+	g.mu.Unlock()
+	d := g.http
+	if forMQTT {
+		d = g.mqtt
+	}
+	if !d.give(c, g.done) {
+		_ = c.Close()
+	}
+}
+
+// door is a listener whose connections the gate gives it.
+type door struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newDoor() *door { return &door{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (d *door) give(c net.Conn, closed <-chan struct{}) bool {
+	select {
+	case d.conns <- c:
+		return true
+	case <-d.done:
+	case <-closed:
+	}
+	return false
+}
+
+// Accept implements [net.Listener].
+func (d *door) Accept() (net.Conn, error) {
+	select {
+	case c := <-d.conns:
+		return c, nil
+	case <-d.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements [net.Listener].
+func (d *door) Close() error {
+	d.once.Do(func() { close(d.done) })
+	return nil
+}
+
+// Addr implements [net.Listener]: a door has none of its own.
+func (d *door) Addr() net.Addr { return &net.TCPAddr{} }
+
+func addrOf(a net.Addr) netip.Addr {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+var errProxy = errors.New("gate: PROXY header expected")

@@ -1,0 +1,140 @@
+package pki_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/pki"
+)
+
+func TestLife(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "new", "ca")
+	if _, err := pki.Init(dir, pki.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki.Init(dir, pki.Options{}); !errors.Is(err, pki.ErrExists) {
+		t.Errorf("a second Init = %v, want ErrExists", err)
+	}
+	ca, err := pki.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []pki.Request{{Name: "lamp"}, {Name: "plant/lamp 2", Key: pki.RSA}, {Name: "umbra", Hosts: []string{"localhost", "::1"}}} {
+		issued, err := ca.Issue(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, dir, issued, r)
+		if _, err := ca.Issue(r); !errors.Is(err, pki.ErrExists) {
+			t.Errorf("a second Issue of %s = %v, want ErrExists", r.Name, err)
+		}
+	}
+	if _, err := ca.Issue(pki.Request{Name: "lamp", Force: true}); err != nil {
+		t.Errorf("a renewal of lamp = %v", err)
+	}
+	revoked, err := ca.Revoke("lamp", time.Now())
+	if err != nil || len(revoked) != 2 {
+		t.Errorf("Revoke(lamp) = %d certificates, %v; want both", len(revoked), err)
+	}
+	if again, err := ca.Revoke("lamp", time.Now()); err != nil || len(again) != 0 {
+		t.Errorf("a second Revoke(lamp) = %v, %v", again, err)
+	}
+	if _, err := ca.Revoke("nobody", time.Now()); !errors.Is(err, pki.ErrUnknown) {
+		t.Errorf("Revoke(nobody) = %v", err)
+	}
+	list, err := pki.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, c := range list {
+		if !c.Revoked.IsZero() {
+			got[c.Name]++
+		}
+	}
+	if len(list) != 4 || got["lamp"] != 2 || len(got) != 1 {
+		t.Errorf("List() = %d certificates, revoked %v", len(list), got)
+	}
+	one := list[len(list)-1]
+	if hit, err := ca.Revoke(one.ID, time.Now()); err != nil || len(hit) != 1 {
+		t.Errorf("Revoke by id = %v, %v", hit, err)
+	}
+}
+
+// check looks at the files of a certificate.
+func check(t *testing.T, dir string, issued *pki.Issued, r pki.Request) {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(issued.CertFile, issued.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Dir(issued.CertFile) != dir {
+		t.Errorf("%s is not in %s", issued.CertFile, dir)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, pki.CACert))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(data)
+	o := x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	if r.Hosts != nil {
+		o.DNSName, o.KeyUsages = r.Hosts[0], []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	}
+	if _, err := pair.Leaf.Verify(o); err != nil {
+		t.Errorf("certificate of %s: %v", r.Name, err)
+	}
+	if pair.Leaf.Subject.CommonName != r.Name {
+		t.Errorf("common name %q, want %q", pair.Leaf.Subject.CommonName, r.Name)
+	}
+	info, err := os.Stat(issued.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := info.Mode().Perm(); mode != 0o600 {
+		t.Errorf("mode of %s is %o, want 600", issued.KeyFile, mode)
+	}
+}
+
+func TestNamesStayInTheDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca, err := pki.Init(dir, pki.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"../out", "a/b", ".hidden", "-rf", "ä"} {
+		issued, err := ca.Issue(pki.Request{Name: name})
+		if err != nil {
+			t.Errorf("Issue(%q): %v", name, err)
+		} else if filepath.Dir(issued.CertFile) != dir {
+			t.Errorf("Issue(%q) wrote %s", name, issued.CertFile)
+		}
+	}
+	for _, name := range []string{"", "ca", "CA", "server"} {
+		if _, err := ca.Issue(pki.Request{Name: name}); err == nil {
+			t.Errorf("Issue(%q) gives no error", name)
+		}
+	}
+}
+
+func TestNothingOutlivesTheAuthority(t *testing.T) {
+	t.Parallel()
+	ca, err := pki.Init(t.TempDir(), pki.Options{Valid: 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := ca.Issue(pki.Request{Name: "lamp"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if time.Until(issued.NotAfter) > 24*time.Hour {
+		t.Errorf("the certificate ends %v, after its authority", issued.NotAfter)
+	}
+}

@@ -1,0 +1,51 @@
+package rest
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/shadow"
+)
+
+// Authenticate finds out who makes a request. Its error is one of package auth,
+// or has a *shadow.Error to answer with.
+type Authenticate func(*http.Request) (*auth.Principal, error)
+
+// Guard returns next behind authentication: the requests that it gets carry
+// their principal, see [auth.FromContext], all others are answered with 401, or
+// with what AWS answers to a signature that is wrong. With nil everybody is let in.
+func Guard(who Authenticate, log *slog.Logger, next http.Handler) http.Handler {
+	if who == nil {
+		return next
+	}
+	a := &api{Options: Options{Log: log}}
+	a.setDefaults()
+	return a.identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, err := who(r)
+		if err == nil {
+			inner := r.WithContext(auth.NewContext(r.Context(), p))
+			next.ServeHTTP(w, inner)
+			r.Pattern = inner.Pattern
+			return
+		}
+		a.Log.WarnContext(r.Context(), "request is not authenticated",
+			"method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr, "trace_id", traceID(r), "error", err)
+		a.writeError(w, r, unauthenticated(w, err))
+	}))
+}
+
+// unauthenticated is what a client is told that is not known.
+func unauthenticated(w http.ResponseWriter, err error) error {
+	if told, ok := errors.AsType[*shadow.Error](err); ok {
+		return told
+	}
+	if errors.Is(err, auth.ErrUnavailable) {
+		w.Header().Set("Retry-After", "1")
+		return refusal(http.StatusServiceUnavailable, "Authentication is not possible now")
+	}
+	w.Header().Set("WWW-Authenticate", `Bearer realm="umbra"`)
+	w.Header().Add("WWW-Authenticate", `Basic realm="umbra", charset="UTF-8"`)
+	return refusal(http.StatusUnauthorized, "Unauthorized")
+}

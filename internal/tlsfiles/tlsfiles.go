@@ -1,0 +1,299 @@
+// Package tlsfiles keeps the TLS settings of a listener equal to the files that
+// they come from: certificate, key, bundle of client authorities, revocation
+// list. The files are looked at again and again, so that a renewed certificate
+// or a new revocation counts within a second and without a restart. Files that
+// cannot be used leave what was read before in force.
+package tlsfiles
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ClientCert says what a listener wants of client certificates.
+type ClientCert string
+
+// What a listener may want of client certificates.
+const (
+	None     ClientCert = "none"     // they are not asked for
+	Optional ClientCert = "optional" // one that is shown has to be valid
+	Required ClientCert = "required" // no connection without a valid one
+)
+
+// Files name what TLS settings are made from.
+type Files struct {
+	Cert, Key string // PEM: certificate with its chain, and private key
+	// ClientCA is a PEM bundle of the authorities whose client certificates
+	// count. It is needed unless ClientCert is None.
+	ClientCA string
+	// CRL is a file of revocation lists, PEM or one DER, each signed by an
+	// authority of ClientCA. "" for none.
+	CRL        string
+	ClientCert ClientCert
+	MinVersion uint16   // default TLS 1.2
+	Protocols  []string // of ALPN, most wanted first; nil for no negotiation
+}
+
+// ErrRevoked is the error of a certificate that a revocation list names.
+var ErrRevoked = errors.New("tlsfiles: certificate is revoked")
+
+// Config is the TLS settings of a listener. Its methods may be called at the same time.
+type Config struct {
+	files  Files
+	loaded atomic.Pointer[loaded]
+
+	mu   sync.Mutex // guards what follows, and is held while the files are read
+	seen []stamp    // of the files when they were last looked at
+}
+
+// loaded is what was made from one state of the files.
+type loaded struct {
+	tls     *tls.Config
+	clients *x509.CertPool // nil for none
+	lists   []*x509.RevocationList
+	revoked map[revocation]bool
+}
+
+// revocation is an entry of a revocation list: serial numbers are those of an issuer.
+type revocation struct{ issuer, serial string }
+
+// stamp tells one state of a file from another.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+// Load reads the files.
+func Load(f Files) (*Config, error) {
+	if f.ClientCert == "" {
+		f.ClientCert = None
+	}
+	if f.MinVersion == 0 {
+		f.MinVersion = tls.VersionTLS12
+	}
+	c := &Config{files: f}
+	if _, err := c.Reload(true); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// TLS returns settings for [tls.Server] that follow the files.
+func (c *Config) TLS() *tls.Config {
+	return &tls.Config{
+		MinVersion:         c.files.MinVersion,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.loaded.Load().tls, nil },
+	}
+}
+
+// Reload reads the files if they have changed, or in any case when forced, and
+// reports whether new settings are in force.
+func (c *Config) Reload(force bool) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stamps := c.stamps()
+	if !force && equal(stamps, c.seen) {
+		return false, nil
+	}
+	c.seen = stamps
+	l, err := c.load()
+	if err != nil {
+		return false, err
+	}
+	c.loaded.Store(l)
+	return true, nil
+}
+
+func (c *Config) stamps() []stamp {
+	f := c.files
+	names := []string{f.Cert, f.Key, f.ClientCA, f.CRL}
+	list := make([]stamp, len(names))
+	for i, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			list[i] = stamp{info.ModTime(), info.Size()}
+		}
+	}
+	return list
+}
+
+func equal(a, b []stamp) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !a[i].modified.Equal(b[i].modified) || a[i].size != b[i].size {
+			return false
+		}
+	}
+	return true
+}
+
+// load makes the settings. The one tls.Config for all connections keeps the keys of session tickets.
+func (c *Config) load() (*loaded, error) {
+	cert, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
+	if err != nil {
+		return nil, fmt.Errorf("tlsfiles: certificate %s with key %s: %w", c.files.Cert, c.files.Key, err)
+	}
+	l := &loaded{revoked: map[revocation]bool{}}
+	l.tls = &tls.Config{
+		MinVersion:       c.files.MinVersion,
+		Certificates:     []tls.Certificate{cert},
+		NextProtos:       c.files.Protocols,
+		VerifyConnection: func(s tls.ConnectionState) error { return l.check(s, time.Now()) },
+	}
+	if c.files.ClientCert == None {
+		return l, nil
+	}
+	l.tls.ClientAuth = tls.VerifyClientCertIfGiven
+	if c.files.ClientCert == Required {
+		l.tls.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	authorities, err := readCertificates(c.files.ClientCA)
+	if err != nil {
+		return nil, err
+	}
+	l.clients = x509.NewCertPool()
+	for _, a := range authorities {
+		l.clients.AddCert(a)
+	}
+	l.tls.ClientCAs = l.clients
+	if c.files.CRL == "" {
+		return l, nil
+	}
+	return l, l.readLists(c.files.CRL, authorities)
+}
+
+// Check verifies the certificate of a connection that was accepted earlier
+// against the files as they are now. A connection without one is valid if it
+// would be accepted today.
+func (c *Config) Check(s tls.ConnectionState, now time.Time) error {
+	l := c.loaded.Load()
+	if len(s.PeerCertificates) == 0 {
+		if c.files.ClientCert == Required {
+			return errors.New("tlsfiles: no client certificate")
+		}
+		return nil
+	}
+	if l.clients == nil {
+		return nil
+	}
+	rest := x509.NewCertPool()
+	for _, cert := range s.PeerCertificates[1:] {
+		rest.AddCert(cert)
+	}
+	_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{
+		Roots: l.clients, Intermediates: rest, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return fmt.Errorf("tlsfiles: client certificate: %w", err)
+	}
+	return l.check(s, now)
+}
+
+// check looks whether a certificate of the client's chain is revoked. It is called for resumed connections too.
+func (l *loaded) check(s tls.ConnectionState, _ time.Time) error {
+	for _, cert := range s.PeerCertificates {
+		if l.revoked[revocation{string(cert.RawIssuer), cert.SerialNumber.String()}] {
+			return ErrRevoked
+		}
+	}
+	return nil
+}
+
+// Stale returns the time at which the first revocation list should have been
+// replaced, if that is past: the list counts all the same.
+func (c *Config) Stale(now time.Time) (time.Time, bool) {
+	for _, list := range c.loaded.Load().lists {
+		if !list.NextUpdate.IsZero() && now.After(list.NextUpdate) {
+			return list.NextUpdate, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// NotAfter returns when the server's certificate ends.
+func (c *Config) NotAfter() time.Time {
+	if leaf := c.loaded.Load().tls.Certificates[0].Leaf; leaf != nil {
+		return leaf.NotAfter
+	}
+	return time.Time{}
+}
+
+// readLists takes in the revocation lists of a file.
+func (l *loaded) readLists(file string, authorities []*x509.Certificate) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("tlsfiles: revocation list: %w", err)
+	}
+	ders := [][]byte{data}
+	if bytes.Contains(data, []byte("-----BEGIN")) {
+		ders = blocks(data, "X509 CRL")
+	}
+	if len(ders) == 0 {
+		return fmt.Errorf("tlsfiles: %s has no revocation list", file)
+	}
+	for _, der := range ders {
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return fmt.Errorf("tlsfiles: revocation list %s: %w", file, err)
+		}
+		if !signedByOne(list, authorities) {
+			return fmt.Errorf("tlsfiles: revocation list %s is not signed by an authority of the bundle", file)
+		}
+		l.lists = append(l.lists, list)
+		for _, entry := range list.RevokedCertificateEntries {
+			l.revoked[revocation{string(list.RawIssuer), entry.SerialNumber.String()}] = true
+		}
+	}
+	return nil
+}
+
+func signedByOne(list *x509.RevocationList, authorities []*x509.Certificate) bool {
+	for _, a := range authorities {
+		if bytes.Equal(a.RawSubject, list.RawIssuer) && list.CheckSignatureFrom(a) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func readCertificates(file string) ([]*x509.Certificate, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("tlsfiles: client authorities: %w", err)
+	}
+	var list []*x509.Certificate
+	for _, der := range blocks(data, "CERTIFICATE") {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("tlsfiles: client authorities %s: %w", file, err)
+		}
+		list = append(list, cert)
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("tlsfiles: %s has no certificate", file)
+	}
+	return list, nil
+}
+
+// blocks returns the content of the PEM blocks of a kind.
+func blocks(data []byte, kind string) [][]byte {
+	var list [][]byte
+	for {
+		var b *pem.Block
+		if b, data = pem.Decode(data); b == nil {
+			return list
+		}
+		if b.Type == kind {
+			list = append(list, b.Bytes)
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package tlsfiles_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/pki"
+	"github.com/umbra-iot/umbra/internal/tlsfiles"
+)
+
+// authority makes a directory with an authority, a server and a device.
+func authority(t *testing.T) (dir string, ca *pki.Authority) {
+	t.Helper()
+	dir = t.TempDir()
+	ca, err := pki.Init(dir, pki.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue(t, ca, pki.Request{Name: "umbra", Hosts: []string{"localhost", "127.0.0.1"}})
+	issue(t, ca, pki.Request{Name: "lamp"})
+	return dir, ca
+}
+
+func issue(t *testing.T, ca *pki.Authority, r pki.Request) *pki.Issued {
+	t.Helper()
+	i, err := ca.Issue(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func files(dir string, want tlsfiles.ClientCert) tlsfiles.Files {
+	return tlsfiles.Files{
+		Cert: filepath.Join(dir, "server.pem"), Key: filepath.Join(dir, "server.key"),
+		ClientCA: filepath.Join(dir, "ca.pem"), CRL: filepath.Join(dir, "ca.crl"), ClientCert: want,
+	}
+}
+
+// shake does a handshake with the certificate of a device ("" for none) and returns the state that the server sees.
+func shake(t *testing.T, c *tlsfiles.Config, dir, device string) (tls.ConnectionState, error) {
+	t.Helper()
+	roots := x509.NewCertPool()
+	data, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots.AppendCertsFromPEM(data)
+	conf := &tls.Config{RootCAs: roots, ServerName: "localhost"}
+	if device != "" {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(dir, device+".pem"), filepath.Join(dir, device+".key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	deadline := time.Now().Add(10 * time.Second)
+	_, _ = a.SetDeadline(deadline), b.SetDeadline(deadline)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		client := tls.Client(a, conf)
+		if client.Handshake() == nil {
+			_, _ = client.Read(make([]byte, 1)) // takes the alert of TLS 1.3, or the end
+		}
+	}()
+	server := tls.Server(b, c.TLS())
+	err = server.Handshake()
+	state := server.ConnectionState()
+	_ = b.Close()
+	<-done
+	return state, err
+}
+
+func load(t *testing.T, f tlsfiles.Files) *tlsfiles.Config {
+	t.Helper()
+	c, err := tlsfiles.Load(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestClientCertificates(t *testing.T) {
+	t.Parallel()
+	dir, ca := authority(t)
+	other, _ := authority(t)
+	issue(t, ca, pki.Request{Name: "old", Now: time.Now().Add(-48 * time.Hour), Valid: 24 * time.Hour})
+	for _, ext := range []string{".pem", ".key"} { // a device of an authority that nobody here knows
+		data, err := os.ReadFile(filepath.Join(other, "lamp"+ext))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "rogue"+ext), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		want   tlsfiles.ClientCert
+		device string
+		ok     bool
+	}{
+		{tlsfiles.None, "", true},
+		{tlsfiles.Optional, "", true},
+		{tlsfiles.Optional, "lamp", true},
+		{tlsfiles.Optional, "rogue", false},
+		{tlsfiles.Required, "", false},
+		{tlsfiles.Required, "lamp", true},
+		{tlsfiles.Required, "rogue", false},
+		{tlsfiles.Required, "old", false},
+		{tlsfiles.Required, "server", false}, // may serve, not be a client
+	} {
+		state, err := shake(t, load(t, files(dir, tt.want)), dir, tt.device)
+		if (err == nil) != tt.ok {
+			t.Errorf("handshake of %q where certificates are %s: %v", tt.device, tt.want, err)
+		}
+		if tt.ok && tt.device != "" && state.PeerCertificates[0].Subject.CommonName != tt.device {
+			t.Errorf("the server sees %v", state.PeerCertificates[0].Subject)
+		}
+	}
+}
+
+func TestRevocationCountsAfterReload(t *testing.T) {
+	t.Parallel()
+	dir, ca := authority(t)
+	c := load(t, files(dir, tlsfiles.Required))
+	state, err := shake(t, c, dir, "lamp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := c.Reload(false); changed || err != nil {
+		t.Errorf("Reload of the same files = %v, %v", changed, err)
+	}
+	if _, err := ca.Revoke("lamp", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := c.Reload(false); !changed || err != nil {
+		t.Errorf("Reload after a revocation = %v, %v", changed, err)
+	}
+	if err := c.Check(state, time.Now()); !errors.Is(err, tlsfiles.ErrRevoked) {
+		t.Errorf("Check of a connection whose certificate was revoked = %v", err)
+	}
+	if _, err := shake(t, c, dir, "lamp"); !errors.Is(err, tlsfiles.ErrRevoked) {
+		t.Errorf("handshake with a revoked certificate = %v", err)
+	}
+}
+
+func TestCheckSeesThatTimeGoesOn(t *testing.T) {
+	t.Parallel()
+	dir, _ := authority(t)
+	c := load(t, files(dir, tlsfiles.Required))
+	state, err := shake(t, c, dir, "lamp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Check(state, time.Now()); err != nil {
+		t.Errorf("Check of a valid certificate = %v", err)
+	}
+	if err := c.Check(state, time.Now().AddDate(11, 0, 0)); err == nil {
+		t.Error("Check eleven years later gives no error")
+	}
+}
+
+// TestBadFilesLeaveTheOldOnes breaks each file in turn.
+func TestBadFilesLeaveTheOldOnes(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"server.pem", "server.key", "ca.pem", "ca.crl"} {
+		dir, _ := authority(t)
+		f := files(dir, tlsfiles.Required)
+		broken := map[string]*string{"server.pem": &f.Cert, "server.key": &f.Key, "ca.pem": &f.ClientCA, "ca.crl": &f.CRL}[name]
+		*broken = filepath.Join(t.TempDir(), name) // the client goes on to read the whole ones
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err == nil {
+			err = os.WriteFile(*broken, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := load(t, f)
+		if err := os.WriteFile(*broken, []byte("not what it was\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if changed, err := c.Reload(false); changed || err == nil {
+			t.Errorf("Reload with a bad %s = %v, %v", name, changed, err)
+		}
+		if _, err := shake(t, c, dir, "lamp"); err != nil {
+			t.Errorf("handshake after a bad %s = %v", name, err)
+		}
+		if _, err := tlsfiles.Load(f); err == nil {
+			t.Errorf("Load with a bad %s gives no error", name)
+		}
+	}
+}
+
+func TestListOfAnotherAuthority(t *testing.T) {
+	t.Parallel()
+	dir, _ := authority(t)
+	other, _ := authority(t)
+	f := files(dir, tlsfiles.Optional)
+	f.CRL = filepath.Join(other, "ca.crl")
+	if _, err := tlsfiles.Load(f); err == nil {
+		t.Error("a revocation list of somebody else is taken")
+	}
+}
