@@ -28,8 +28,12 @@ const (
 // keyWill is the key of a client's will. Package session has those before it.
 const keyWill = "w"
 
-// storedFormat is the version of the format of wills and retained messages, their first byte.
-const storedFormat = 1
+// storedFormat is the version of the format of wills and retained messages, their first byte. A will that is a request
+// has a number more, and another format.
+const (
+	storedFormat = 1
+	numberedWill = 2
+)
 
 // errStored is the cause of errors about items that the broker cannot have written.
 var errStored = errors.New("damaged or unknown item")
@@ -111,35 +115,46 @@ func (c *client) Stored() {
 
 // appendTo appends the stored form of w. at is when it is due, 0 while its connection lasts.
 func (w *will) appendTo(dst []byte, at int64) []byte {
-	dst = append(dst, storedFormat)
+	format := byte(storedFormat)
+	if w.number != 0 {
+		format = numberedWill
+	}
+	dst = append(dst, format)
 	for _, n := range []int64{at, int64(w.delay / time.Second), int64(w.expiry / time.Second)} {
 		dst = binary.AppendUvarint(dst, uint64(n))
+	}
+	if w.number != 0 {
+		dst = binary.AppendUvarint(dst, w.number)
 	}
 	return wire.AppendRecord(dst, wire.NewMessage(w.message))
 }
 
 // parseWill returns the will of a client from its stored form.
 func parseWill(clientID string, value []byte) (w *will, at int64, err error) {
-	if len(value) == 0 || value[0] != storedFormat {
+	if len(value) == 0 || value[0] != storedFormat && value[0] != numberedWill {
 		return nil, 0, errStored
 	}
-	var numbers [3]int64
+	numbers := make([]uint64, 4)
+	if value[0] == storedFormat {
+		numbers = numbers[:3]
+	}
 	value = value[1:]
 	for i := range numbers {
 		v, n := binary.Uvarint(value)
 		if n <= 0 {
 			return nil, 0, errStored
 		}
-		numbers[i], value = int64(v), value[n:]
+		numbers[i], value = v, value[n:]
 	}
+	numbers = append(numbers, 0)
 	m, err := wire.ParseRecord(value)
 	if err != nil {
 		return nil, 0, err
 	}
 	return &will{
 		clientID: clientID, message: *m,
-		delay: time.Duration(numbers[1]) * time.Second, expiry: time.Duration(numbers[2]) * time.Second,
-	}, numbers[0], nil
+		delay: time.Duration(numbers[1]) * time.Second, expiry: time.Duration(numbers[2]) * time.Second, number: numbers[3],
+	}, int64(numbers[0]), nil
 }
 
 // keptMessages is the retained messages as a source of the journal.
@@ -192,6 +207,9 @@ func (b *Broker) Restore(ctx context.Context) error {
 	}
 	if err == nil {
 		err = b.store.Scan(ctx, spaceRetained, b.restoreRetained)
+	}
+	if err == nil {
+		err = b.resolveAll(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("broker: restore: %w", err)

@@ -97,12 +97,16 @@ func (b *Broker) rejectName(m *wire.Message) *shadow.Error {
 	if !ok {
 		return nil
 	}
-	told := *refusal
-	told.Token = shadow.ParseToken(m.Payload, shadow.DefaultLimits())
+	b.reject(m, *refusal)
+	return refusal
+}
+
+// reject tells of a request that the service does not get.
+func (b *Broker) reject(m *wire.Message, why shadow.Error) {
+	why.Token = shadow.ParseToken(m.Payload, shadow.DefaultLimits())
 	b.route(wire.NewMessage(wire.Message{
-		Topic: m.Topic + "/rejected", Payload: told.AppendRejected(nil, b.now()), QoS: 1,
+		Topic: m.Topic + "/rejected", Payload: why.AppendRejected(nil, b.now()), QoS: 1,
 	}), nil)
-	return &told
 }
 
 // misnamed finds the names in a topic that has the form of a request topic.

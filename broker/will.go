@@ -17,6 +17,7 @@ type will struct {
 	message  wire.Message
 	expiry   time.Duration // message expiry, from when it is sent
 	delay    time.Duration
+	number   uint64 // of the request that it is, 0 for other messages
 }
 
 // newWill takes the will out of a CONNECT packet, whose buffer holds the password too.
@@ -57,6 +58,7 @@ func (c *conn) checkWill() packets.Code {
 		return packets.ErrNotAuthorized
 	}
 	if _, ok := requestTopic(w.message.Topic); ok {
+		w.number = newNumber()
 		return packets.CodeSuccess
 	}
 	if refusal := c.b.refusal(nil, &w.message); refusal.code != 0 {
@@ -108,7 +110,7 @@ const willPause = time.Second
 // ask makes the request that a will is, again and again while the store fails.
 func (b *Broker) ask(c *client, w *will, t shadow.Topic, m *wire.Message) {
 	b.tasks.Add(1)
-	b.request(nil, t, m, shadow.Author{Channel: "will", ClientID: w.clientID}, func(r *things.Result, o outcome) {
+	b.request(nil, t, m, shadow.Author{Channel: "will", ClientID: w.clientID, Request: w.number}, func(r *things.Result, o outcome) {
 		defer b.tasks.Done()
 		if o.lost && b.journal != nil {
 			time.AfterFunc(willPause, func() { b.askAgain(c, w) })

@@ -10,7 +10,13 @@ import (
 // (one of the before constants), the time in ms as a varint, and with their lengths channel,
 // principal, client id, token and patch; the rest is what undoes the change, as in a record: the
 // state that has to be merged into the document after it, or the whole state before a delete.
-const historyFormat = 1
+//
+// In an entry whose author has numbered the request, the first byte is numberedFormat, and the
+// number follows the time as a varint.
+const (
+	historyFormat  = 1
+	numberedFormat = 2
+)
 
 const (
 	beforeNothing = iota
@@ -23,6 +29,7 @@ type Author struct {
 	Channel   string // "mqtt", "rest", "will", "mapping"
 	Principal string // authenticated identity, "" when anonymous
 	ClientID  string // MQTT client id, "" over REST
+	Request   uint64 // number of a request that may come again but must be done once, 0 for none
 }
 
 // HistoryEntry is a decoded history entry.
@@ -48,8 +55,15 @@ func (c *Change) AppendHistory(dst []byte, by Author) []byte {
 	case c.Before.deleted:
 		before = beforeTombstone
 	}
-	dst = append(dst, historyFormat, byte(c.op), before)
+	format := byte(historyFormat)
+	if by.Request != 0 {
+		format = numberedFormat
+	}
+	dst = append(dst, format, byte(c.op), before)
 	dst = binary.AppendVarint(dst, c.time)
+	if by.Request != 0 {
+		dst = binary.AppendUvarint(dst, by.Request)
+	}
 	for _, s := range [...]string{by.Channel, by.Principal, by.ClientID, c.token} {
 		dst = binary.AppendUvarint(dst, uint64(len(s)))
 		dst = append(dst, s...)
@@ -77,7 +91,7 @@ func DecodeHistory(version uint64, entry []byte) (*HistoryEntry, error) {
 }
 
 func (e *HistoryEntry) decode(data []byte) bool {
-	if len(data) < 3 || data[0] != historyFormat {
+	if len(data) < 3 || data[0] != historyFormat && data[0] != numberedFormat {
 		return false
 	}
 	e.Op, e.before = Op(data[1]), data[2]
@@ -92,6 +106,13 @@ func (e *HistoryEntry) decode(data []byte) bool {
 	}
 	e.Time = time
 	rest := data[3+n:]
+	var number uint64
+	if data[0] == numberedFormat {
+		if number, n = binary.Uvarint(rest); n <= 0 || number == 0 {
+			return false
+		}
+		rest = rest[n:]
+	}
 	var fields [5][]byte
 	for i := range fields {
 		size, n := binary.Uvarint(rest)
@@ -100,7 +121,7 @@ func (e *HistoryEntry) decode(data []byte) bool {
 		}
 		fields[i], rest = rest[n:n+int(size)], rest[n+int(size):]
 	}
-	e.Author = Author{Channel: string(fields[0]), Principal: string(fields[1]), ClientID: string(fields[2])}
+	e.Author = Author{Channel: string(fields[0]), Principal: string(fields[1]), ClientID: string(fields[2]), Request: number}
 	e.Token = string(fields[3])
 	if e.Op == OpUpdate {
 		e.Patch = fields[4]

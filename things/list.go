@@ -3,6 +3,7 @@ package things
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/umbra-iot/umbra/shadow"
@@ -74,6 +75,16 @@ func (s *Service) Names(ctx context.Context, thing, after string, limit int) ([]
 		names[i] = in.Shadow
 	}
 	return names, nil
+}
+
+// Done reports whether the history of a shadow has a change by the request with this number
+// ([shadow.Author]).
+func (s *Service) Done(ctx context.Context, id shadow.ID, request uint64) (bool, error) {
+	changes, err := s.Changes(ctx, id, 0, maxReplay)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(changes, func(c *shadow.HistoryEntry) bool { return c.Author.Request == request }), nil
 }
 
 // Changes returns up to limit history entries of a shadow with versions above after, rising.

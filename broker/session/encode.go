@@ -13,7 +13,7 @@ import (
 //
 //	'c'               flags, expiry interval, end of the last connection
 //	'f' sequence      flags and packet identifier of a message in flight, where they are not with the message
-//	'i' identifier    QoS 2 publish of the client whose PUBREL has not come
+//	'i' identifier    QoS 2 publish of the client whose PUBREL has not come: nothing, or number and topic of what it asks for
 //	'm' sequence      message: flags, packet identifier or 0, subscription identifiers, record
 //	's' filter        subscription: flags, identifier
 //
@@ -102,8 +102,11 @@ func (e *encoder) change(s *Session, c *change) {
 	case changeInbound:
 		e.buf = binary.BigEndian.AppendUint16(append(e.buf, keyInbound), c.id)
 		end := len(e.buf)
-		if _, ok := s.inbound[c.id]; ok {
+		if r, ok := s.inbound[c.id]; ok {
 			e.buf = append(e.buf, format)
+			if r.Number != 0 {
+				e.buf = append(binary.AppendUvarint(e.buf, r.Number), r.Topic...)
+			}
 		}
 		e.item(from, end)
 	}
@@ -186,7 +189,12 @@ func (r *restorer) item(it Item) error {
 		f.seq = number(key, 8, &v)
 		r.found = append(r.found, f)
 	case keyInbound:
-		r.s.inbound = put(r.s.inbound, uint16(number(key, 2, &v)))
+		var asked Request
+		if len(v.left) > 0 {
+			asked.Number = v.number()
+			asked.Topic = string(v.left)
+		}
+		r.s.inbound = put(r.s.inbound, uint16(number(key, 2, &v)), asked)
 	case keyMessage:
 		f := flight{held: held{seq: number(key, 8, &v)}}
 		if err := r.message(&f, &v); err != nil {

@@ -17,7 +17,9 @@ func (s *Session) Dump() string {
 	for _, sub := range s.subscriptions {
 		fmt.Fprintf(&b, "subscription %+v\n", sub)
 	}
-	fmt.Fprintf(&b, "inbound %v\n", slices.Sorted(maps.Keys(s.inbound)))
+	for _, id := range slices.Sorted(maps.Keys(s.inbound)) {
+		fmt.Fprintf(&b, "inbound %d %+v\n", id, s.inbound[id])
+	}
 	delivery := func(d *Delivery) {
 		if m := d.Message; m != nil {
 			fmt.Fprintf(&b, " %s %q QoS %d of %d, retain %t %t, %d, %+v", m.Topic, m.Payload, d.QoS, m.QoS, d.Retain, m.Retain, d.Identifiers, m.Properties)

@@ -73,7 +73,7 @@ type Session struct {
 	ended     int64 // when the last connection did
 
 	subscriptions []Subscription // by filter
-	inbound       map[uint16]struct{}
+	inbound       map[uint16]Request
 
 	waiting      queue
 	waitingBytes int64

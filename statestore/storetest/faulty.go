@@ -21,6 +21,7 @@ type Faulty struct {
 	before fault
 	after  fault
 	delay  time.Duration
+	catch  func(commit func() []error) []error
 	gate   chan struct{} // closed when commits may go on; nil when nothing is held
 	held   int           // commits that wait at the gate
 }
@@ -56,6 +57,14 @@ func (f *Faulty) FailAfter(n int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.after = fault{n, err}
+}
+
+// Intercept hands the next commit of shadows to fn, which may do it, and says how it ended: before
+// or after the commit something else can happen. Commits of items are not meant.
+func (f *Faulty) Intercept(fn func(commit func() []error) []error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.catch = fn
 }
 
 // SetDown lets all methods but Close fail with err until it is called with nil.
@@ -104,6 +113,13 @@ func (f *Faulty) Commit(ctx context.Context, writes []statestore.Write) []error 
 	before, after := f.faults()
 	if before != nil {
 		return slices.Repeat([]error{before}, len(writes))
+	}
+	f.mu.Lock()
+	catch := f.catch
+	f.catch = nil
+	f.mu.Unlock()
+	if catch != nil {
+		return catch(func() []error { return f.Store.Commit(ctx, writes) })
 	}
 	errs := f.Store.Commit(ctx, writes)
 	if after != nil {
