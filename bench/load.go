@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/umbra-iot/umbra/test/mqtttest"
 )
@@ -16,6 +17,7 @@ import (
 // traffic is what the devices of a load say and hear.
 type traffic struct {
 	keep    bool // sessions outlive their connections
+	apart   bool // each device hears on a second connection
 	topics  func(device int) (publish, subscribe string)
 	seed    func(device int) []byte                     // first message; nil is none
 	message func(dst []byte, device, seq int) []byte    // appends one
@@ -29,8 +31,9 @@ type load struct {
 	ready chan struct{}
 	stop  atomic.Bool
 	wg    sync.WaitGroup
-	mu    sync.Mutex // guards err
+	mu    sync.Mutex // guards what follows
 	err   error
+	took  []time.Duration // by each round, from the publish to the message and the PUBACK
 }
 
 // startLoad connects the devices and sets them off. It returns when all are on their way.
@@ -65,6 +68,13 @@ func (l *load) end() error {
 	return l.err
 }
 
+// note adds the times of a device.
+func (l *load) note(took []time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.took = append(l.took, took...)
+}
+
 // fail notes the first error and ends the load.
 func (l *load) fail(err error) {
 	l.mu.Lock()
@@ -79,27 +89,48 @@ func (l *load) fail(err error) {
 	}
 }
 
-// device is one connection. It does without the test client, which is made for comfort.
-type device struct {
+// link is one connection. It does without the test client, which is made for comfort.
+type link struct {
 	conn     net.Conn
 	r        *bufio.Reader
 	buf, out []byte
 }
 
-func (l *load) device(ctx context.Context, addr string, i int, tr traffic) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return err
+// device publishes on one link and hears on the other, which may be the same.
+type device struct{ talk, hear *link }
+
+// newDevice connects the device i and subscribes. The caller closes it, also after an error.
+func newDevice(ctx context.Context, addr string, i int, tr traffic, subscribe string) (d device, err error) {
+	o := mqtttest.Options{ClientID: "bench-" + strconv.Itoa(i), Keep: tr.keep}
+	if d.talk, err = dial(ctx, addr); err != nil {
+		return d, err
 	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return err
+	if d.hear = d.talk; !tr.apart {
+		return d, d.hear.connect(o, subscribe)
+	}
+	if err := d.talk.connect(o, ""); err != nil {
+		return d, err
+	}
+	if d.hear, err = dial(ctx, addr); err != nil {
+		return d, err
+	}
+	o.ClientID += "-hears"
+	return d, d.hear.connect(o, subscribe)
+}
+
+func (d device) close() {
+	for _, l := range []*link{d.talk, d.hear} {
+		if l != nil {
+			_ = l.conn.Close()
 		}
 	}
-	d := &device{conn: conn, r: bufio.NewReaderSize(conn, 8<<10), buf: make([]byte, 64<<10)}
+}
+
+func (l *load) device(ctx context.Context, addr string, i int, tr traffic) error {
 	publish, subscribe := tr.topics(i)
-	if err := d.connect(mqtttest.Options{ClientID: "bench-" + strconv.Itoa(i), Keep: tr.keep}, subscribe); err != nil {
+	d, err := newDevice(ctx, addr, i, tr, subscribe)
+	defer d.close()
+	if err != nil {
 		return err
 	}
 	m := mqtttest.Message{Topic: publish, QoS: 1}
@@ -109,9 +140,13 @@ func (l *load) device(ctx context.Context, addr string, i int, tr traffic) error
 		}
 	}
 	l.ready <- struct{}{}
+	var took []time.Duration
+	defer func() { l.note(took) }()
 	for seq := 1; !l.stop.Load(); seq++ {
 		m.Payload = tr.message(m.Payload[:0], i, seq)
+		began := time.Now()
 		answer, err := d.round(m)
+		took = append(took, time.Since(began))
 		if err != nil {
 			return err
 		}
@@ -120,18 +155,34 @@ func (l *load) device(ctx context.Context, addr string, i int, tr traffic) error
 		}
 		l.done.Add(1)
 	}
-	return d.flush(append(d.out, mqtttest.TypeDisconnect<<4, 0))
+	return d.leave()
 }
 
-// connect connects and subscribes.
-func (d *device) connect(o mqtttest.Options, filter string) error {
-	packet := mqtttest.AppendConnect(nil, o)
-	packet = mqtttest.AppendSubscribe(packet, mqtttest.V311, 1, filter)
-	if err := d.flush(packet); err != nil {
+func dial(ctx context.Context, addr string) (*link, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return &link{conn: conn, r: bufio.NewReaderSize(conn, 8<<10), buf: make([]byte, 64<<10)}, nil
+}
+
+// connect connects and subscribes, unless there is no filter.
+func (l *link) connect(o mqtttest.Options, filter string) error {
+	packet, answers := mqtttest.AppendConnect(nil, o), []byte{mqtttest.TypeConnack}
+	if filter != "" {
+		packet = mqtttest.AppendSubscribe(packet, mqtttest.V311, 1, filter)
+		answers = append(answers, mqtttest.TypeSuback)
+	}
+	if err := l.write(packet); err != nil {
 		return err
 	}
-	for _, want := range []byte{mqtttest.TypeConnack, mqtttest.TypeSuback} {
-		p, err := mqtttest.ReadPacket(d.r, d.buf)
+	for _, want := range answers {
+		p, err := mqtttest.ReadPacket(l.r, l.buf)
 		if err != nil {
 			return err
 		}
@@ -143,16 +194,18 @@ func (d *device) connect(o mqtttest.Options, filter string) error {
 }
 
 // round publishes m and waits for its PUBACK and for one message, which it returns. The PUBACK of the
-// message leaves together with the next publish.
-func (d *device) round(m mqtttest.Message) (answer []byte, err error) {
-	d.out = mqtttest.AppendPublish(d.out, mqtttest.V311, 1, m)
-	err = d.flush(d.out)
-	d.out = d.out[:0]
-	if err != nil {
+// message leaves together with the next publish when both go over one connection.
+func (d device) round(m mqtttest.Message) (answer []byte, err error) {
+	d.talk.out = mqtttest.AppendPublish(d.talk.out, mqtttest.V311, 1, m)
+	if err := d.talk.flush(); err != nil {
 		return nil, err
 	}
 	for acked := false; !acked || answer == nil; {
-		p, err := mqtttest.ReadPacket(d.r, d.buf)
+		from := d.hear
+		if !acked {
+			from = d.talk
+		}
+		p, err := mqtttest.ReadPacket(from.r, from.buf)
 		if err != nil {
 			return nil, err
 		}
@@ -160,22 +213,54 @@ func (d *device) round(m mqtttest.Message) (answer []byte, err error) {
 		case mqtttest.TypePuback:
 			acked = true
 		case mqtttest.TypePublish:
-			got, id, err := mqtttest.ParsePublish(mqtttest.V311, p)
-			if err != nil {
+			if answer, err = from.take(p); err != nil {
 				return nil, err
 			}
-			if got.QoS > 0 {
-				d.out = mqtttest.AppendAck(d.out, mqtttest.TypePuback, id)
-			}
-			answer = append(make([]byte, 0, len(got.Payload)), got.Payload...)
 		default:
 			return nil, fmt.Errorf("unexpected packet type %d", p.Type())
 		}
 	}
+	if d.hear != d.talk {
+		return answer, d.hear.flush()
+	}
 	return answer, nil
 }
 
-func (d *device) flush(b []byte) error {
-	_, err := d.conn.Write(b)
+// take returns the payload of a PUBLISH, whose PUBACK waits in out.
+func (l *link) take(p mqtttest.Packet) ([]byte, error) {
+	m, id, err := mqtttest.ParsePublish(mqtttest.V311, p)
+	if err != nil {
+		return nil, err
+	}
+	if m.QoS > 0 {
+		l.out = mqtttest.AppendAck(l.out, mqtttest.TypePuback, id)
+	}
+	return append(make([]byte, 0, len(m.Payload)), m.Payload...), nil
+}
+
+// leave says goodbye.
+func (d device) leave() error {
+	links := []*link{d.talk}
+	if d.hear != d.talk {
+		links = append(links, d.hear)
+	}
+	for _, l := range links {
+		l.out = append(l.out, mqtttest.TypeDisconnect<<4, 0)
+		if err := l.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush writes what waits in out.
+func (l *link) flush() error {
+	err := l.write(l.out)
+	l.out = l.out[:0]
+	return err
+}
+
+func (l *link) write(b []byte) error {
+	_, err := l.conn.Write(b)
 	return err
 }

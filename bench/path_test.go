@@ -136,10 +136,10 @@ func report(b *testing.B, servers []*server) {
 	floor := servers[0].median(func(s sample) float64 { return s.cpu[0] })
 	var t strings.Builder
 	fmt.Fprintf(&t, "%d devices, window 1, QoS 1, medians of %d rounds of %v\n\n", devices, rounds, measure)
-	fmt.Fprintf(&t, "%-14s %12s %10s %12s %10s %12s\n", "server", "CPU us/upd", "vs bare", "with redis", "vs bare", "updates/s")
+	fmt.Fprintf(&t, "%-18s %12s %10s %12s %10s %12s\n", "server", "CPU us/round", "vs first", "with redis", "vs first", "rounds/s")
 	for _, s := range servers {
 		own := s.median(func(x sample) float64 { return x.cpu[0] })
-		fmt.Fprintf(&t, "%-14s %12.1f %10.2f", s.name, own, own/floor)
+		fmt.Fprintf(&t, "%-18s %12.1f %10.2f", s.name, own, own/floor)
 		if len(s.pids) > 1 {
 			all := s.median(func(x sample) float64 { return x.cpu[0] + x.cpu[1] })
 			fmt.Fprintf(&t, " %12.1f %10.2f", all, all/floor)
