@@ -28,8 +28,18 @@ type parser struct {
 func newParser(in []byte) parser {
 	return parser{in: in, tree: tree{
 		text: make([]byte, 0, len(in)),
-		tape: make([]entry, 0, 8+len(in)/16),
+		tape: make([]entry, 0, mostValues(in)),
 	}}
+}
+
+// mostValues returns how many values a text has at most, and mostly has: each but the first comes after a comma or is
+// the first one in its object or array. Entries are large, so that a guess would waste memory.
+func mostValues(text []byte) int {
+	n := 1
+	for _, before := range [...]string{",", "{", "["} {
+		n += bytes.Count(text, []byte(before))
+	}
+	return n
 }
 
 func (p *parser) fail(reason string) bool {
