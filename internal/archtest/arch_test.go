@@ -23,6 +23,7 @@ const module = "github.com/umbra-iot/umbra/"
 
 // Modules that a package of ours may have in its row.
 const (
+	exprlang   = "github.com/expr-lang/expr"
 	cobra      = "github.com/spf13/cobra"
 	cmp        = "github.com/google/go-cmp"
 	gjson      = "github.com/tidwall/gjson"
@@ -63,6 +64,10 @@ var allowed = map[string][]string{
 
 	// The service: the only writer of shadows.
 	"things": {"shadow", "statestore"},
+
+	// Mappings of plain topics to shadows. Pure.
+	"broker/mapping":       {"shadow", yaml, exprlang},
+	"broker/mapping/cases": {"broker/mapping", "shadow"},
 
 	// MQTT. The parts below broker are state machines and codecs that know nothing of shadows.
 	"broker/topic":    {},
@@ -188,6 +193,7 @@ func TestPure(t *testing.T) {
 		"broker/session":       nil,
 		"broker/topic":         concurrent,
 		"internal/auth/policy": {"io", "time"}, // to see the end of a document; dates
+		"broker/mapping":       {"io", "time"}, // to see the end of a file; durations
 	} {
 		for _, imp := range find(t, name).Imports {
 			if slices.Contains(world, imp) && !slices.Contains(may, imp) {

@@ -1,0 +1,345 @@
+package mapping
+
+import (
+	"container/heap"
+	"strings"
+
+	"github.com/umbra-iot/umbra/shadow"
+)
+
+// Options of an Engine.
+type Options struct {
+	// Subscribed reports whether somebody subscribes to a topic, other than to everything; with a
+	// client, whether that one does. It must not call the engine. nil: always.
+	Subscribed func(topic, client string) bool
+}
+
+// Engine is the state of a set of mappings: which device is which thing, whether it is there, which
+// commands it was sent. It is not safe for concurrent use. Times are ms since the epoch.
+type Engine struct {
+	set        *Set
+	subscribed func(topic, client string) bool
+	states     []*mappingState
+	things     map[string][]*binding // by name
+	parents    map[string]map[*binding]struct{}
+	sessions   map[string]*session
+	waiting    waiters
+	timers     timers
+	echoes     map[string]echo
+	replaying  bool
+	out        *Effects // of the step under way
+}
+
+// mappingState is the state of one mapping.
+type mappingState struct {
+	m        *Mapping
+	bindings map[string]*binding // by identity
+	slots    map[string]*slot
+	kinds    []slotKind
+}
+
+// New returns the engine of a set, before the start: it sends nothing until [Engine.Started].
+func New(set *Set, o Options) *Engine {
+	e := &Engine{
+		subscribed: o.Subscribed, things: map[string][]*binding{}, parents: map[string]map[*binding]struct{}{},
+		sessions: map[string]*session{}, echoes: map[string]echo{}, replaying: true,
+	}
+	if e.subscribed == nil {
+		e.subscribed = func(string, string) bool { return true }
+	}
+	e.use(set)
+	return e
+}
+
+// use makes fresh states for the mappings of a set.
+func (e *Engine) use(set *Set) {
+	e.set, e.states = set, nil
+	for _, m := range set.mappings {
+		s := &mappingState{m: m, bindings: map[string]*binding{}, slots: map[string]*slot{}}
+		s.kinds = slotKinds(m)
+		e.states = append(e.states, s)
+	}
+}
+
+// Set returns the mappings.
+func (e *Engine) Set() *Set { return e.set }
+
+// Effects are what the caller of the engine has to do, in this order.
+type Effects struct {
+	Reports  []*Report   // updates of reported
+	Desired  []Write     // updates of desired
+	Deletes  []shadow.ID // shadows to be deleted
+	Loads    []shadow.ID // shadows whose document is to be given to [Engine.Document]
+	Publish  []Publish   // commands and queries
+	Failures []Failure
+	Clear    []Clear  // retained messages to be cleared
+	Changed  []*Saved // bindings to be stored
+	Gone     []*Saved // bindings to be removed from the store
+}
+
+// Report is an update of reported that a message makes.
+type Report struct {
+	ID       shadow.ID
+	Mapping  string
+	Topic    string // of the message, "" when there was none
+	Client   string // who published it
+	Will     bool
+	Known    bool // refuse with CodeUnknownThing when the thing does not exist
+	Replayed bool // leave a deleted shadow deleted
+	Limit    int  // bytes of the document
+
+	ops []op
+	b   *binding
+}
+
+// Patch returns the payload of the update that makes a document what the report says; changed is
+// false when it says nothing new.
+func (r *Report) Patch(doc *shadow.Document) (payload []byte, changed bool) {
+	patch := patchOf(r.ops, doc.Reported())
+	if patch == nil {
+		return nil, false
+	}
+	payload = append(payload, `{"state":{"reported":`...)
+	payload = append(payload, patch...)
+	return append(payload, "}}"...), true
+}
+
+// Clear asks for the retained messages that feed a shadow which was deleted to be cleared: of those
+// that match the filters, the ones for which [Engine.Owners] names the shadow.
+type Clear struct {
+	ID      shadow.ID
+	Filters []string
+}
+
+// Write is an update of another section.
+type Write struct {
+	ID      shadow.ID
+	Mapping string
+	Payload []byte // of the update
+}
+
+// Publish is a message that a mapping sends.
+type Publish struct {
+	Topic   string
+	Payload []byte
+	QoS     byte
+	Retain  bool
+	Client  string // only to this client, if it subscribes; "": to all
+	Thing   string
+	Mapping string
+	Query   bool // not a command
+}
+
+// step begins a step and returns its end.
+func (e *Engine) step() *Effects {
+	e.out = &Effects{}
+	return e.out
+}
+
+// Message takes a message that [Set.Prepare] has prepared with the engine's set.
+func (e *Engine) Message(p *Prepared, now int64) *Effects {
+	out := e.step()
+	if !e.isEcho(p, now) {
+		e.message(p, now, false)
+	}
+	return out
+}
+
+// Document takes the document of a shadow that was asked for; nil when there is none.
+func (e *Engine) Document(id shadow.ID, doc *shadow.Document, now int64) *Effects {
+	out := e.step()
+	for _, b := range e.things[id.Thing] {
+		if b.id == id && !b.loaded {
+			b.loaded = true
+			e.document(b, doc, change{loaded: true}, now)
+			b.saved = nil
+		}
+	}
+	return out
+}
+
+// Update takes a change of a shadow that was committed. Changes of one shadow come in their order.
+func (e *Engine) Update(id shadow.ID, c *shadow.Change, now int64) *Effects {
+	out := e.step()
+	for _, b := range append([]*binding(nil), e.things[id.Thing]...) {
+		if b.id != id {
+			continue
+		}
+		if c.After.Deleted() {
+			out.Clear = append(out.Clear, Clear{ID: b.id, Filters: b.feeds()})
+			e.unbind(b)
+			continue
+		}
+		if !b.loaded { // the document that was asked for is about to come, or was this change
+			b.loaded = true
+			e.document(b, c.After, change{loaded: true, patch: c.State()}, now)
+			b.saved = nil
+			continue
+		}
+		e.document(b, c.After, change{patch: c.State()}, now)
+	}
+	return out
+}
+
+// Tick does what is due. [Engine.Next] tells when it is to be called.
+func (e *Engine) Tick(now int64) *Effects {
+	out := e.step()
+	for e.timers.Len() > 0 && e.timers.list[0].at <= now {
+		t := heap.Pop(&e.timers).(timer) //nolint:forcetypeassert // nothing else is in the heap
+		if t.b.due != t.at {
+			continue // moved since
+		}
+		t.b.due = 0
+		if !t.b.gone {
+			e.tick(t.b, now)
+		}
+	}
+	return out
+}
+
+// Next returns when Tick has to be called next, 0 for never.
+func (e *Engine) Next() int64 {
+	for e.timers.Len() > 0 && e.timers.list[0].b.due != e.timers.list[0].at {
+		heap.Pop(&e.timers)
+	}
+	if e.timers.Len() == 0 {
+		return 0
+	}
+	return e.timers.list[0].at
+}
+
+// Started ends the replay of retained messages: links that were true in the last run and that nothing
+// has told of are false now, and from now on commands are sent.
+func (e *Engine) Started(now int64) *Effects {
+	out := e.step()
+	e.replaying = false
+	for _, s := range e.states {
+		for _, b := range s.bindings {
+			if s.m.link != nil && b.link == linkUnknown && b.saved != nil {
+				e.setLink(b, linkDown, now)
+				e.writeLink(b, e.reportOf(b, nil))
+			}
+			if !b.loaded {
+				out.Loads = append(out.Loads, b.id)
+			} else if b.up() {
+				e.sendHeld(b, now)
+			}
+			e.ask(b, "start", now)
+		}
+	}
+	return out
+}
+
+// Refused takes note that a report was not written.
+func (e *Engine) Refused(r *Report, code Code, text string) *Effects {
+	out := e.step()
+	e.fail(Failure{Code: code, Mapping: r.Mapping, Thing: r.ID.Thing, Topic: r.Topic, Text: text})
+	if b := r.b; code == CodeUnknownThing && b != nil && !b.gone && !b.loaded {
+		e.unbind(b)
+	}
+	return out
+}
+
+func (e *Engine) fail(f Failure) {
+	if len(f.Payload) > maxKeptPayload {
+		f.Payload = f.Payload[:maxKeptPayload]
+	}
+	e.out.Failures = append(e.out.Failures, f)
+}
+
+// failMessage counts a failure of a message.
+func (e *Engine) failMessage(m *Mapping, p *Prepared, thing string, bad *refusal) {
+	e.fail(Failure{Code: bad.code, Mapping: m.name, Thing: thing, Topic: p.Topic, Text: bad.text, Payload: p.Payload})
+}
+
+// echo is a command of ours that may come back over a bridge.
+type echo struct {
+	payload string
+	until   int64
+}
+
+const echoWindow = 2000 // ms
+
+// isEcho reports that a message is a command that we have just sent: bridges bring it back.
+func (e *Engine) isEcho(p *Prepared, now int64) bool {
+	if len(e.echoes) == 0 {
+		return false
+	}
+	sent, ok := e.echoes[p.Topic]
+	if !ok {
+		return false
+	}
+	if sent.until < now {
+		delete(e.echoes, p.Topic)
+		return false
+	}
+	if p.Will || p.Replayed || sent.payload != string(p.Payload) {
+		return false
+	}
+	e.fail(Failure{Code: CodeEcho, Mapping: e.states[p.hits[0].mapping].m.name, Topic: p.Topic, Text: "a command came back"})
+	return true
+}
+
+// remember notes a command that report rules are about, as allow_overlap makes possible.
+func (e *Engine) remember(topic string, payload []byte, now int64) {
+	for t, sent := range e.echoes {
+		if sent.until < now {
+			delete(e.echoes, t)
+		}
+	}
+	if e.set.Prepare(Message{Topic: topic}) != nil {
+		e.echoes[topic] = echo{payload: string(payload), until: now + echoWindow}
+	}
+}
+
+// timers is a heap of when bindings have something to do; entries that a binding has moved away from
+// are left in it until they come up.
+type timers struct{ list []timer }
+
+type timer struct {
+	at int64
+	b  *binding
+}
+
+// Len is of heap.Interface.
+func (t *timers) Len() int { return len(t.list) }
+
+// Less is of heap.Interface.
+func (t *timers) Less(i, j int) bool { return t.list[i].at < t.list[j].at }
+
+// Swap is of heap.Interface.
+func (t *timers) Swap(i, j int) { t.list[i], t.list[j] = t.list[j], t.list[i] }
+
+// Push is of heap.Interface.
+func (t *timers) Push(x any) { t.list = append(t.list, x.(timer)) } //nolint:forcetypeassert // ours
+
+// Pop is of heap.Interface.
+func (t *timers) Pop() any {
+	last := t.list[len(t.list)-1]
+	t.list = t.list[:len(t.list)-1]
+	return last
+}
+
+// wake makes sure that a binding is ticked at a time.
+func (e *Engine) wake(b *binding, at int64) {
+	if at != 0 && (b.due == 0 || at < b.due) {
+		b.due = at
+		heap.Push(&e.timers, timer{at, b})
+	}
+}
+
+// tick does what is due of a binding, and sets its next timer.
+func (e *Engine) tick(b *binding, now int64) {
+	e.tickReports(b, now)
+	for _, c := range b.ordered() {
+		if c.due != 0 && c.due <= now {
+			e.tickCommand(b, c, now)
+		}
+	}
+	for _, c := range b.commands {
+		e.wake(b, c.due)
+	}
+}
+
+// key joins parts of an identity. No part of a topic has a zero byte.
+func key(parts ...string) string { return strings.Join(parts, "\x00") }
