@@ -95,7 +95,8 @@ type Broker struct {
 
 	lifecycle atomic.Int64 // last versionNumber of an event
 	count     counters
-	routes    sync.Pool // of *[]topic.Entry[*client]
+	resident  atomic.Int64 // bytes of messages that sessions hold in memory
+	routes    sync.Pool    // of *[]topic.Entry[*client]
 	buffers   bufferPool
 
 	tasks    sync.WaitGroup // requests and timers under way

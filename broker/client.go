@@ -38,6 +38,8 @@ type client struct {
 	counted   session.Counters      // what the session dropped, as far as it is in the statistics
 	warned    int64                 // ms since the epoch when it was logged last that the queue is full
 
+	fetching    bool  // messages are on their way from the store
+	resident    int64 // bytes of messages, as far as they are in Broker.resident
 	leaving     *will // is being sent as a request, and kept in the store until that is done
 	queued      bool  // the journal knows that there is something to store
 	willChanged bool  // since it was drained
@@ -189,6 +191,7 @@ func (c *client) pump(now int64, reader bool) {
 	for k.out.room() {
 		p, ok := c.sess.Next(now)
 		if !ok {
+			c.fetch()
 			return
 		}
 		if p.Message != nil {

@@ -113,10 +113,17 @@ func (c *client) resumed() []announcement {
 	for i := range asked {
 		c.expectDelta(asked[i].id)
 	}
+	for i := range asked {
+		t := shadow.Topic{ID: asked[i].id, Op: shadow.OpUpdate, Kind: shadow.KindDelta}
+		c.spilledOn(t.String(), func(m *wire.Message) bool {
+			c.deltas[t.ID] = versionIn(m.Payload)
+			return false
+		})
+	}
 	for m := range c.sess.Pending() {
 		t, ok := shadow.ParseTopic(m.Topic)
 		if _, ours := c.deltas[t.ID]; ok && ours && t.Kind == shadow.KindDelta {
-			c.deltas[t.ID] = versionIn(m.Payload)
+			c.deltas[t.ID] = max(c.deltas[t.ID], versionIn(m.Payload))
 		}
 	}
 	return asked
@@ -125,11 +132,21 @@ func (c *client) resumed() []announcement {
 // holds reports whether the client has a message of the service in its queue, or may get it again. mu is held.
 func (c *client) holds(source *things.Message) bool {
 	for m := range c.sess.Pending() {
-		if m.Topic == source.Topic && versionIn(m.Payload) == source.Version {
+		if carries(m, source) {
 			return true
 		}
 	}
-	return false
+	found := false
+	c.spilledOn(source.Topic, func(m *wire.Message) bool {
+		found = carries(m, source)
+		return !found
+	})
+	return found
+}
+
+// carries reports whether m is the message of the service.
+func carries(m *wire.Message, source *things.Message) bool {
+	return m.Topic == source.Topic && versionIn(m.Payload) == source.Version
 }
 
 // versionIn returns the version that the body of a message of ours carries.

@@ -43,6 +43,7 @@ var unstored = outcome{code: 0x80, text: "500 not stored", lost: true}
 
 // unlock ends a use of the client in which it may have changed.
 func (c *client) unlock() {
+	c.account()
 	c.save()
 	c.mu.Unlock()
 }
@@ -110,6 +111,7 @@ func (c *client) Stored() {
 	c.mu.Lock()
 	defer c.unlock()
 	c.sess.Stored()
+	c.spill()
 	c.pump(c.b.now(), false)
 }
 
@@ -298,6 +300,7 @@ func (r *restorer) restore(c *client) error {
 			return err
 		}
 		c.sess = s
+		c.spill()
 		c.persistent.Store(true)
 		c.last.SessionExpiry, c.last.DisconnectedSince = time.Duration(s.Expiry())*time.Second, s.Ended()
 		for sub := range s.Subscriptions("") {

@@ -509,7 +509,17 @@ func TestOutboxFillsWhatTheSessionsMiss(t *testing.T) {
 // TestReplayDoublesNothing kills a server that has stored everything but the note that it has.
 func TestReplayDoublesNothing(t *testing.T) {
 	t.Parallel()
-	s := startOn(t, broker.Options{}, &forgetful{memstore.New(statestore.Options{})}, true)
+	for name, o := range map[string]broker.Options{"in memory": {}, "in the store": tight} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			replayDoublesNothing(t, o)
+		})
+	}
+}
+
+func replayDoublesNothing(t *testing.T, o broker.Options) {
+	t.Helper()
+	s := startOn(t, o, &forgetful{memstore.New(statestore.Options{})}, true)
 	c := s.connect(t, device("sub"))
 	c.subscribe(1, update+"/#")
 	c.leave()
@@ -520,7 +530,7 @@ func TestReplayDoublesNothing(t *testing.T) {
 	s.do(t, `{"state":{"desired":{"a":1}}}`)
 	s.do(t, `{"state":{"desired":{"a":2}}}`)
 	s.settled(t)
-	s = s.kill(t, broker.Options{})
+	s = s.kill(t, o)
 	c = s.again(t, device("sub"), true)
 	for range 2 {
 		for _, topic := range []string{accepted, delta, update + "/documents"} {

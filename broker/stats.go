@@ -13,6 +13,7 @@ type Stats struct {
 	Subscriptions int64 // now
 	Retained      int64 // messages now
 	RetainedBytes int64 // now
+	QueuedBytes   int64 // of messages that wait in memory now
 
 	Connected        int64 // CONNECT packets accepted
 	ConnectsRefused  int64
@@ -45,6 +46,7 @@ func (b *Broker) Stats() Stats {
 		Subscriptions:    int64(b.index.Len()),
 		Retained:         int64(b.retained.Len()),
 		RetainedBytes:    b.retained.Bytes(),
+		QueuedBytes:      b.resident.Load(),
 		Connected:        n.accepted.Load(),
 		ConnectsRefused:  n.refused.Load(),
 		MessagesIn:       n.messagesIn.Load(),

@@ -126,6 +126,9 @@ type Items interface {
 	// its way never takes effect after a later one. Put is not called concurrently with itself.
 	Put(ctx context.Context, items []Item) error
 
+	// Get returns the values of items of one partition, in the order of keys; nil where there is none.
+	Get(ctx context.Context, space byte, partition string, keys [][]byte) ([][]byte, error)
+
 	// Scan calls fn for the items of a space, one partition after the other and in byte order of
 	// keys within each, until fn fails. fn must not change what it is given, which is valid only
 	// until it returns, nor call methods of the store.

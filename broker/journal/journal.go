@@ -51,9 +51,14 @@ func (b *Batch) reset() {
 	}
 }
 
+// Store is what a journal writes to: [statestore.Items].
+type Store interface {
+	Put(ctx context.Context, items []statestore.Item) error
+}
+
 // Options of a Journal. Store is required.
 type Options struct {
-	Store   statestore.Items
+	Store   Store
 	Log     *slog.Logger  // default: discard
 	Timeout time.Duration // of one attempt to store; default 5 s
 	Delay   time.Duration // for which what nobody waits for may be put off; default 50 ms

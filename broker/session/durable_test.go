@@ -101,6 +101,7 @@ type crashes struct {
 	undo2   []uint64          // routed, and in the batch
 	answers []packet          // of the server, that wait for the next Drain to be stored
 	ready   []packet          // that wait for the batch to be stored
+	fetched int               // messages that came back from the store
 }
 
 func TestCrashes(t *testing.T) {
@@ -151,6 +152,8 @@ func (c *crashes) step() {
 		c.connect(true)
 	case n < 982:
 		c.crash()
+	case n < 990:
+		c.s.Spill(c.rnd.IntN(3))
 	default:
 		c.next()
 	}
@@ -191,10 +194,23 @@ func (c *crashes) next() {
 	for range 1 + c.rnd.IntN(6) {
 		pk, ok := c.s.Next(c.now)
 		if !ok {
+			c.supply(c.s.Missing(1+c.rnd.IntN(3), 1+c.rnd.Int64N(50)))
 			return
 		}
 		c.toClient = append(c.toClient, pk)
 	}
+}
+
+// supply brings spilled messages back.
+func (c *crashes) supply(keys [][]byte) {
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i] = []byte(c.disk[string(key)])
+	}
+	if err := c.s.Supply(keys, values); err != nil {
+		c.t.Fatalf("Supply(%q) = %v", keys, err)
+	}
+	c.fetched += len(keys)
 }
 
 // publish lets the client send a QoS 2 message.
@@ -332,6 +348,15 @@ func (c *crashes) compare() {
 	if lost {
 		restored.Connect(session.ConnectParams{Expiry: restored.Expiry()}, c.now)
 	}
+	if got, want := c.s.Bytes(), restored.Bytes(); got != want {
+		c.t.Fatalf("Bytes() = %d with %d spilled, want %d", got, c.s.Spilled(), want)
+	}
+	for n := range c.told {
+		c.supply(c.s.SpilledOn(strconv.FormatUint(n, 10)))
+	}
+	if c.s.Spilled() != 0 || c.s.Resident() != c.s.Bytes() {
+		c.t.Fatalf("after all came back %d are spilled, %d of %d bytes resident", c.s.Spilled(), c.s.Resident(), c.s.Bytes())
+	}
 	if diff := cmp.Diff(c.s.Dump(), restored.Dump()); diff != "" {
 		c.t.Fatalf("restored session (-want +got):\n%s", diff)
 	}
@@ -402,7 +427,10 @@ func (c *crashes) finish() {
 	if len(c.disk) != 1 {
 		c.t.Errorf("left in the store: %q", slices.Sorted(maps.Keys(c.disk)))
 	}
-	c.t.Logf("%d messages to the client, %d from it", c.count, c.sent)
+	if c.fetched == 0 {
+		c.t.Error("no message came back from the store")
+	}
+	c.t.Logf("%d messages to the client, %d of them came back from the store, %d from it", c.count, c.fetched, c.sent)
 }
 
 func TestEndedSessionLeavesNothing(t *testing.T) {

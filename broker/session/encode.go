@@ -197,7 +197,8 @@ func (r *restorer) item(it Item) error {
 		r.s.inbound = put(r.s.inbound, uint16(number(key, 2, &v)), asked)
 	case keyMessage:
 		f := flight{held: held{seq: number(key, 8, &v)}}
-		if err := r.message(&f, &v); err != nil {
+		var err error
+		if f.Delivery, f.id, err = parseMessage(&v); err != nil {
 			return err
 		}
 		r.found = append(r.found, f)
@@ -217,19 +218,19 @@ func (r *restorer) item(it Item) error {
 	return nil
 }
 
-func (r *restorer) message(f *flight, v *reader) error {
+// parseMessage reads the value of a message's item, behind its format.
+func parseMessage(v *reader) (d Delivery, id uint16, err error) {
 	flags := v.byte()
-	f.QoS, f.Retain = flags&qosMask, flags&flagRetain != 0
-	f.id = uint16(v.number())
+	d.QoS, d.Retain = flags&qosMask, flags&flagRetain != 0
+	id = uint16(v.number())
 	for range v.number() {
 		if v.failed {
-			return errDamaged
+			return d, 0, errDamaged
 		}
-		f.Identifiers = append(f.Identifiers, uint32(v.number()))
+		d.Identifiers = append(d.Identifiers, uint32(v.number()))
 	}
-	m, err := wire.ParseRecord(v.left)
-	f.Message = m
-	return err
+	d.Message, err = wire.ParseRecord(v.left)
+	return d, id, err
 }
 
 // deliveries puts what was found in its order: what has an identifier is in flight, the rest waits.

@@ -93,8 +93,12 @@ func (s *Session) Enqueue(d Delivery, now int64) Outcome {
 // wait puts h behind those that wait.
 func (s *Session) wait(h held) {
 	s.waiting.push(h)
-	s.waitingBytes += int64(h.Message.Size())
-	if e := h.Message.Expires; e != 0 && (s.sweepAt == 0 || e < s.sweepAt) {
+	s.waitingBytes += h.size()
+	if h.spilled {
+		s.spilled++
+		s.spilledBytes += h.size()
+	}
+	if e := h.expiry(); e != 0 && (s.sweepAt == 0 || e < s.sweepAt) {
 		s.sweepAt = e
 	}
 }
@@ -115,7 +119,11 @@ func (s *Session) makeRoom(size int) Outcome {
 // take removes the message that waits longest. There must be one.
 func (s *Session) take() held {
 	h := s.waiting.pop()
-	s.waitingBytes -= int64(h.Message.Size())
+	s.waitingBytes -= h.size()
+	if h.spilled {
+		s.spilled--
+		s.spilledBytes -= h.size()
+	}
 	return h
 }
 
@@ -127,7 +135,7 @@ func (s *Session) sweep(now int64) {
 	s.sweepAt = 0
 	for range s.waiting.len() {
 		h := s.take()
-		if h.Message.Expired(now) {
+		if h.expired(now) {
 			s.counters.Expired++
 			s.rec.drops(&h)
 			continue
@@ -160,15 +168,18 @@ func (s *Session) Next(now int64) (p Packet, ok bool) {
 }
 
 // fill gives identifiers to messages that wait, as many as have to be stored before they are sent, so that they are
-// stored together, or else one.
+// stored together, or else one. It stops at a message that has to be supplied.
 func (s *Session) fill(now int64) {
 	for s.waiting.len() > 0 && s.window.n < int(s.params.ReceiveMaximum) {
 		if s.cursor != 0 && s.rec.durable(s.window.at(s.cursor).after) {
 			return
 		}
+		if next := s.waiting.at(0); next.spilled && !next.expired(now) {
+			return
+		}
 		h := s.take()
 		switch {
-		case h.Message.Expired(now):
+		case h.expired(now):
 			s.counters.Expired++
 			s.rec.drops(&h)
 		case s.tooLarge(h.Delivery):

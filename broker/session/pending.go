@@ -7,7 +7,7 @@ import (
 )
 
 // Pending iterates over the messages that the client may still get, in their order: those in flight that are
-// not yet received, then those that wait. The session must not change meanwhile.
+// not yet received, then those that wait and are not spilled. The session must not change meanwhile.
 func (s *Session) Pending() iter.Seq[*wire.Message] {
 	return func(yield func(*wire.Message) bool) {
 		for id := s.window.first; id != 0; id = s.window.at(id).next {
@@ -16,7 +16,7 @@ func (s *Session) Pending() iter.Seq[*wire.Message] {
 			}
 		}
 		for i := range s.waiting.len() {
-			if !yield(s.waiting.at(i).Message) {
+			if m := s.waiting.at(i).Message; m != nil && !yield(m) {
 				return
 			}
 		}

@@ -13,6 +13,32 @@ type held struct {
 	seq    uint64 // its place among all that the session ever held
 	drain  uint64 // number of the Drain that takes it to the store, 0 for one that was restored
 	change int    // its place among the changes until then
+
+	spilled bool // the message is only in the store
+	bytes   int  // of a spilled message
+	expires int64
+	topic   uint64 // its hash
+}
+
+// size returns the size of the message.
+func (h *held) size() int64 {
+	if h.spilled {
+		return int64(h.bytes)
+	}
+	return int64(h.Message.Size())
+}
+
+// expiry returns when the message expires, 0 for never.
+func (h *held) expiry() int64 {
+	if h.spilled {
+		return h.expires
+	}
+	return h.Message.Expires
+}
+
+func (h *held) expired(now int64) bool {
+	e := h.expiry()
+	return e != 0 && now >= e
 }
 
 // queue is a first-in first-out queue in a ring that grows by doubling. The zero queue is empty and has no memory.

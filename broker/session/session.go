@@ -77,6 +77,8 @@ type Session struct {
 
 	waiting      queue
 	waitingBytes int64
+	spilled      int // how many of them have their message only in the store
+	spilledBytes int64
 	sweepAt      int64 // when a look for expired messages among the waiting ones is worth it; 0 never
 
 	window      window
@@ -165,6 +167,12 @@ func (s *Session) InFlight() int { return s.window.n }
 
 // Bytes returns the size of all messages held. One that several sessions hold counts in each.
 func (s *Session) Bytes() int64 { return s.waitingBytes + s.windowBytes }
+
+// Resident returns the size of all messages held in memory.
+func (s *Session) Resident() int64 { return s.Bytes() - s.spilledBytes }
+
+// Spilled returns how many of the messages that wait are only in the store.
+func (s *Session) Spilled() int { return s.spilled }
 
 // Counters returns the counts of dropped messages.
 func (s *Session) Counters() Counters { return s.counters }

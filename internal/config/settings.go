@@ -261,6 +261,10 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "the same in bytes",
 		},
 		{
+			Name: "queue-memory", Group: group, Default: "256MiB", value: size[int64]{&c.Broker.QueueMemory, 1, 1 << 50},
+			Help: "messages of all clients that wait in memory, in bytes; above it those that are stored are read again when their client takes them",
+		},
+		{
 			Name: "queue-refuse", Group: group, Default: "false", value: boolean{&c.Broker.QueueRefuses},
 			Help: "when the queue of a session that outlives its connection is full, refuse new messages to their publisher " +
 				"(MQTT 5: 0x97; MQTT 3.1.1: the connection ends) instead of dropping the oldest ones",

@@ -59,6 +59,7 @@ func (m *Metrics) Store(next statestore.Store, backend string) statestore.Store 
 		shadows:     op("shadows"),
 		history:     op("history"),
 		put:         op("put"),
+		get:         op("get"),
 		scan:        op("scan"),
 		sweep:       op("sweep"),
 		ping:        op("ping"),
@@ -71,7 +72,7 @@ func (m *Metrics) Store(next statestore.Store, backend string) statestore.Store 
 type store struct {
 	statestore.Store
 
-	load, commit, announced, unannounced, things, shadows, history, put, scan, sweep, ping operation
+	load, commit, announced, unannounced, things, shadows, history, put, get, scan, sweep, ping operation
 
 	conflicts prometheus.Counter
 	batch     prometheus.Observer
@@ -139,6 +140,11 @@ func (s *store) History(ctx context.Context, key statestore.Key, after uint64, l
 func (s *store) Put(ctx context.Context, items []statestore.Item) (err error) {
 	defer s.put.end(time.Now(), &err)
 	return s.Store.Put(ctx, items)
+}
+
+func (s *store) Get(ctx context.Context, space byte, partition string, keys [][]byte) (_ [][]byte, err error) {
+	defer s.get.end(time.Now(), &err)
+	return s.Store.Get(ctx, space, partition, keys)
 }
 
 func (s *store) Scan(ctx context.Context, space byte, fn func(statestore.Item) error) (err error) {

@@ -43,6 +43,19 @@ func (s *Store) putItem(it *statestore.Item) {
 	}
 }
 
+// Get implements statestore.Items.
+func (s *Store) Get(ctx context.Context, space byte, partition string, keys [][]byte) ([][]byte, error) {
+	if err := s.rlock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.RUnlock()
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i] = bytes.Clone(s.items[space][partition][string(key)])
+	}
+	return values, nil
+}
+
 // Scan implements statestore.Items.
 func (s *Store) Scan(ctx context.Context, space byte, fn func(statestore.Item) error) error {
 	if err := s.rlock(ctx); err != nil {

@@ -3,6 +3,9 @@ package pebblestore
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -28,9 +31,7 @@ func (s *Store) Put(ctx context.Context, items []statestore.Item) error {
 // addItem adds an item to b, whose methods fail only for invalid use.
 func addItem(b *pebble.Batch, it *statestore.Item) {
 	var buf [256]byte
-	key := append(buf[:0], kindItem, it.Space)
-	key = append(key, it.Partition...)
-	key = append(key, 0)
+	key := appendPartition(buf[:0], it.Space, it.Partition)
 	switch {
 	case it.Value != nil:
 		_ = b.Set(append(key, it.Key...), it.Value, nil)
@@ -41,6 +42,35 @@ func addItem(b *pebble.Batch, it *statestore.Item) {
 		end[len(end)-1] = 1
 		_ = b.DeleteRange(key, end, nil)
 	}
+}
+
+// appendPartition appends what the keys of a partition's items begin with.
+func appendPartition(dst []byte, space byte, partition string) []byte {
+	return append(append(append(dst, kindItem, space), partition...), 0)
+}
+
+// Get implements statestore.Items.
+func (s *Store) Get(ctx context.Context, space byte, partition string, keys [][]byte) ([][]byte, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	prefix := appendPartition(nil, space, partition)
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		value, closer, err := s.db.Get(append(slices.Clip(prefix), key...))
+		switch {
+		case errors.Is(err, pebble.ErrNotFound):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("pebblestore: get: %w", err)
+		}
+		values[i] = append([]byte{}, value...)
+		if err := closer.Close(); err != nil {
+			return nil, fmt.Errorf("pebblestore: get: %w", err)
+		}
+	}
+	return values, nil
 }
 
 // Scan implements statestore.Items.

@@ -89,6 +89,31 @@ func (s *Store) loadPuts(ctx context.Context) error {
 	return nil
 }
 
+// Get implements statestore.Items.
+func (s *Store) Get(ctx context.Context, space byte, partition string, keys [][]byte) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	if len(keys) == 0 {
+		return values, s.begin(ctx)
+	}
+	fields := make([]string, len(keys))
+	for i, key := range keys {
+		fields[i] = string(key)
+	}
+	var reply *redis.SliceCmd
+	err := s.read(ctx, "get", func(p redis.Pipeliner) {
+		reply = p.HMGet(ctx, s.keys.partition(space, partition), fields...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, value := range reply.Val() {
+		if text, ok := value.(string); ok {
+			values[i] = []byte(text)
+		}
+	}
+	return values, nil
+}
+
 // Scan implements statestore.Items.
 func (s *Store) Scan(ctx context.Context, space byte, fn func(statestore.Item) error) error {
 	names, err := s.partitions(ctx, space)

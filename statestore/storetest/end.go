@@ -18,6 +18,7 @@ func (s *suite) calls(ctx context.Context) map[string]error {
 	_, calls["Shadows"] = s.Shadows(ctx, "lamp", "", true, 10)
 	_, calls["History"] = s.History(ctx, lamp, 0, 10)
 	calls["Put"] = s.Put(ctx, []statestore.Item{{Partition: "p", Key: []byte("k"), Value: []byte("late")}})
+	_, calls["Get"] = s.Get(ctx, 0, "p", [][]byte{[]byte("k")})
 	calls["Scan"] = s.Scan(ctx, 0, func(statestore.Item) error { return nil })
 	calls["Sweep"] = s.Sweep(ctx)
 	calls["Ping"] = s.Ping(ctx)

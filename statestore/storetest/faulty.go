@@ -20,6 +20,7 @@ type Faulty struct {
 	down   error
 	before fault
 	after  fault
+	get    fault
 	delay  time.Duration
 	catch  func(commit func() []error) []error
 	gate   chan struct{} // closed when commits may go on; nil when nothing is held
@@ -57,6 +58,13 @@ func (f *Faulty) FailAfter(n int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.after = fault{n, err}
+}
+
+// FailGet lets the next n calls of Get fail with err.
+func (f *Faulty) FailGet(n int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.get = fault{n, err}
 }
 
 // Intercept hands the next commit of shadows to fn, which may do it, and says how it ended: before
@@ -138,6 +146,20 @@ func (f *Faulty) Put(ctx context.Context, items []statestore.Item) error {
 		return before
 	}
 	return errors.Join(f.Store.Put(ctx, items), after)
+}
+
+// Get implements statestore.Items.
+func (f *Faulty) Get(ctx context.Context, space byte, partition string, keys [][]byte) ([][]byte, error) {
+	if err := f.isDown(); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	err := f.get.take()
+	f.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return f.Store.Get(ctx, space, partition, keys)
 }
 
 // Scan implements statestore.Items.

@@ -74,6 +74,26 @@ func testItems(s *suite) {
 	s.wantItems(0)
 }
 
+func testGet(s *suite) {
+	s.mustPut(item("p", "a", "1"), item("p", "b", "2"), item("q", "a", "3"), item("p", "c", "4"), without("p", "c"))
+	keys := [][]byte{[]byte("b"), []byte("none"), []byte("c"), []byte("a")}
+	got, err := s.Get(s.Context(), 1, "p", keys)
+	if err != nil {
+		s.Fatalf("Get() = %v", err)
+	}
+	s.wantEqual("Get", got, [][]byte{[]byte("2"), nil, nil, []byte("1")})
+	for _, partition := range []string{"none", ""} {
+		got, err = s.Get(s.Context(), 1, partition, keys)
+		if err != nil {
+			s.Fatalf("Get(%q) = %v", partition, err)
+		}
+		s.wantEqual("Get of a partition that is not there", got, make([][]byte, len(keys)))
+	}
+	if got, err = s.Get(s.Context(), 1, "p", nil); err != nil || len(got) != 0 {
+		s.Errorf("Get(no keys) = %q, %v", got, err)
+	}
+}
+
 func testItemsDeleted(s *suite) {
 	s.mustPut(item("p", "a", "1"), item("p", "b", "2"), item("q", "a", "3"), item("pp", "a", "4"))
 	s.mustPut(without("p", "a"), without("p", "never"), without("never", "a"))

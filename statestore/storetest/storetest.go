@@ -48,6 +48,7 @@ func Run(t *testing.T, open Open) {
 		{"unannounced stops at an error", statestore.Options{}, testMarkError},
 		{"concurrent writers lose nothing", statestore.Options{}, testConcurrent},
 		{"items in order", statestore.Options{}, testItems},
+		{"items by key", statestore.Options{}, testGet},
 		{"items are deleted", statestore.Options{}, testItemsDeleted},
 		{"put is repeated", statestore.Options{}, testItemsRepeated},
 		{"items are told apart", statestore.Options{}, testItemNames},

@@ -1,0 +1,115 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/umbra-iot/umbra/broker/session"
+	"github.com/umbra-iot/umbra/broker/wire"
+)
+
+// Messages that wait for a client that is away or slow are in the store and, as far as Limits.QueueMemory allows, in
+// memory too. The rest comes back from the store piece by piece when the client can take it.
+const (
+	spillKeep     = 64      // messages of a connected client that stay in memory
+	fetchMessages = 64      // that come back at a time
+	fetchBytes    = 1 << 20 // about so many
+	fetchTimeout  = 5 * time.Second
+	fetchPause    = time.Second // after a failure
+)
+
+// account keeps the sum of what all sessions hold in memory. mu is held.
+func (c *client) account() {
+	n := c.sess.Resident()
+	if c.gone {
+		n = 0
+	}
+	if n != c.resident {
+		c.b.resident.Add(n - c.resident)
+		c.resident = n
+	}
+}
+
+// spill leaves messages to the store if there are too many in memory. mu is held.
+func (c *client) spill() {
+	c.account()
+	if c.b.resident.Load() <= c.b.limits.QueueMemory {
+		return
+	}
+	keep := 0
+	if c.live {
+		keep = spillKeep
+	}
+	c.sess.Spill(keep)
+}
+
+// fetch has the messages brought back that the session needs to go on. mu is held.
+func (c *client) fetch() {
+	if c.fetching {
+		return
+	}
+	keys := c.sess.Missing(fetchMessages, fetchBytes)
+	if len(keys) == 0 || !c.b.begin() {
+		return
+	}
+	c.fetching = true
+	sessionID := c.sessionID
+	go func() {
+		defer c.b.tasks.Done()
+		values, err := c.b.stored(c.id, keys)
+		c.mu.Lock()
+		defer c.unlock()
+		c.fetching = false
+		if c.sessionID != sessionID {
+			return // the keys mean something else by now
+		}
+		if err == nil {
+			err = c.sess.Supply(keys, values)
+		}
+		if err != nil {
+			c.b.log.Error("cannot read messages that wait for a client", "err", err, "client_id", c.id)
+			time.AfterFunc(fetchPause, c.goOn)
+			return
+		}
+		c.pump(c.b.now(), false)
+	}()
+}
+
+// goOn tries again to deliver.
+func (c *client) goOn() {
+	if !c.b.begin() {
+		return
+	}
+	defer c.b.tasks.Done()
+	c.mu.Lock()
+	defer c.unlock()
+	c.pump(c.b.now(), false)
+}
+
+// stored returns the values of items of a session.
+func (b *Broker) stored(clientID string, keys [][]byte) ([][]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	return b.store.Get(ctx, spaceSessions, clientID, keys) //nolint:wrapcheck // it says what failed
+}
+
+// spilledOn calls fn with the messages on a topic that are only in the store, from the last one back, until it returns
+// false. Where the store does not answer there are none. mu is held.
+func (c *client) spilledOn(topic string, fn func(*wire.Message) bool) {
+	keys := c.sess.SpilledOn(topic)
+	slices.Reverse(keys)
+	for page := range slices.Chunk(keys, fetchMessages) {
+		values, err := c.b.stored(c.id, page)
+		if err != nil {
+			c.b.log.Warn("cannot read messages that wait for a client", "err", err, "client_id", c.id)
+			return
+		}
+		for _, value := range values {
+			d, err := session.ParseDelivery(value)
+			if err == nil && d.Message.Topic == topic && !fn(d.Message) {
+				return
+			}
+		}
+	}
+}
