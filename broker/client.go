@@ -31,7 +31,6 @@ type client struct {
 	will      *will  // of the connection, or, while offline, waiting for its delay
 	willAt    int64  // ms since the epoch when the waiting will is sent
 	timer     *time.Timer
-	scans     []scan                // retained messages still to be delivered
 	deltas    map[shadow.ID]uint64  // last version of the deltas that came while the current one was asked for
 	waiting   map[uint16][]ackPlace // QoS 2 publishes under way, with the places of their repetitions
 	last      Connection            // for GetConnection
@@ -294,7 +293,7 @@ func (c *client) detach(k *conn, end *cause) {
 // in the aftermath, another one waits. mu is held.
 func (c *client) release(end *cause, now int64, a *aftermath) {
 	k := c.conn
-	c.conn, c.scans, c.deltas = nil, nil, nil
+	c.conn, c.deltas = nil, nil
 	c.sess.Disconnect(now)
 	c.last.Connected, c.last.ConnectedSince, c.last.DisconnectedSince, c.last.DisconnectReason = false, 0, now, end.reason
 	if c.live {

@@ -297,6 +297,7 @@ func (c *conn) established() {
 	if !alive {
 		return
 	}
+	c.client.scanOn(c, true)
 	c.b.emit("presence/connected", joined)
 	c.announce(asked)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -222,6 +223,56 @@ func TestRetainedSurvivesKill(t *testing.T) {
 		s.settled(t)
 		return len(s.items(t, 2)) == 1
 	})
+}
+
+// The SUBACK promises all that is retained. A client that is cut off, or whose server dies, gets the rest when it is back.
+func TestRetainedMessagesGoOnWhereTheyWereInterrupted(t *testing.T) {
+	t.Parallel()
+	const topics, step = 300, 70
+	s := start(t, broker.Options{})
+	p := s.connect(t, connectOptions{id: "pub"})
+	for i := range topics {
+		pk := message(fmt.Sprintf("r/%03d", i), "x", 1, 1)
+		pk.FixedHeader.Retain = true
+		p.publish(pk)
+	}
+	o := device("sub")
+	o.edit = func(pk *packets.Packet) { pk.Properties.ReceiveMaximum = 10 }
+	sub := s.connect(t, o)
+	sub.subscribe(1, "#", "r/299")
+	got := map[string]int{}
+	take := func(n int) {
+		for range n {
+			pk := sub.want(packets.Publish)
+			if !pk.FixedHeader.Retain {
+				t.Errorf("%s comes without the retain flag", pk.TopicName)
+			}
+			got[pk.TopicName]++
+			sub.acknowledge(pk)
+		}
+	}
+	for round := 0; len(got)+step < topics; round++ {
+		take(step)
+		if round%2 == 0 {
+			s = s.kill(t, broker.Options{})
+		}
+		sub = s.again(t, o, true)
+	}
+	for len(got) < topics || got["r/299"] < 2 {
+		take(1)
+	}
+	sub.wantQuiet()
+	repeated := 0
+	for _, times := range got {
+		repeated += times - 1
+	}
+	t.Logf("%d came again", repeated)
+	s.settled(t)
+	for _, key := range s.items(t, 1) {
+		if strings.HasPrefix(key, `sub/"r`) || strings.HasPrefix(key, `sub/"m`) {
+			t.Errorf("left in the store: %s", key)
+		}
+	}
 }
 
 func TestWillsAreSentAfterKill(t *testing.T) {
