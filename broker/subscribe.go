@@ -17,6 +17,9 @@ func (c *conn) subscribe(pk *packets.Packet) bool {
 	if code := checkSubscribe(pk); code != packets.CodeSuccess {
 		return c.reject(code)
 	}
+	if !c.takes(wire.SubAckSize(len(pk.Filters))) {
+		return c.reject(packets.ErrPacketTooLarge)
+	}
 	if c.b.profile.NoIdentifiers && len(pk.Properties.SubscriptionIdentifier) > 0 {
 		return c.reject(packets.ErrSubscriptionIdentifiersNotSupported)
 	}
@@ -122,6 +125,9 @@ func (c *conn) refusedFilter(filter string, before int) byte {
 func (c *conn) unsubscribe(pk *packets.Packet) bool {
 	if code := pk.UnsubscribeValidate(); code != packets.CodeSuccess {
 		return c.reject(code)
+	}
+	if !c.takes(wire.SubAckSize(len(pk.Filters))) {
+		return c.reject(packets.ErrPacketTooLarge)
 	}
 	var (
 		reasons = make([]byte, len(pk.Filters))
