@@ -13,6 +13,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/schemas"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
@@ -598,6 +599,10 @@ func (*forgetful) Announced(context.Context, []statestore.Mark) error { return n
 
 func TestQueuePolicies(t *testing.T) {
 	t.Parallel()
+	validator, err := schemas.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, refuses := range []bool{false, true} {
 		s := start(t, broker.Options{Limits: broker.Limits{QueueMessages: 2, QueueRefuses: refuses}})
 		c := s.connect(t, device("sub"))
@@ -607,19 +612,35 @@ func TestQueuePolicies(t *testing.T) {
 			k, _ := s.Connection("sub")
 			return !k.Connected
 		})
+		operator := s.connect(t, connectOptions{id: "operator"})
+		operator.subscribe(1, "$aws/events/queue/+/+")
 		p := s.connect(t, connectOptions{id: "pub"})
 		var codes []byte
 		for i := range 3 {
 			p.send(message("t", fmt.Sprint(i), 1, uint16(i+1)))
 			codes = append(codes, p.want(packets.Puback).ReasonCode)
 		}
-		want, first := byte(0), "1"
+		want, first := byte(0), "2"
 		if refuses {
 			want, first = 0x97, "0"
 			v3 := s.connect(t, connectOptions{id: "v3", version: 4})
 			v3.send(message("t", "3", 1, 1))
 			v3.wantEnd(0)
+		} else {
+			p.publish(message("t", "4", 1, 9))
 		}
+		kind, dropped := "dropped", 1
+		if refuses {
+			kind, dropped = "refused", 0
+		}
+		event := operator.wantMessage("$aws/events/queue/" + kind + "/sub").Payload
+		if field[string](t, event, "eventType") != kind || field[int](t, event, "messagesQueued") != 2 || field[int](t, event, "messagesDropped") != dropped {
+			t.Errorf("refuses %t: event %s", refuses, event)
+		}
+		if err := validator.Validate("queue-event", event); err != nil {
+			t.Error(err)
+		}
+		operator.wantQuiet() // the second one is within a minute
 		if codes[2] != want {
 			t.Errorf("refuses %t: PUBACK = %#x, want %#x", refuses, codes[2], want)
 		}
