@@ -27,7 +27,6 @@ func (s *Session) Unsubscribe(filter string) (existed bool) {
 	if existed {
 		s.subscriptions = slices.Delete(s.subscriptions, i, i+1)
 		s.rec.subscribes(strings.Clone(filter))
-		s.EndScan(filter)
 	}
 	return existed
 }

@@ -25,6 +25,7 @@ type config struct {
 // serverEntry is one context.
 type serverEntry struct {
 	Server string `yaml:"server"`
+	Who    who    `yaml:",inline"`
 }
 
 // configFile returns the path of the file, which need not exist.
@@ -90,6 +91,7 @@ func (a *app) saveConfig(c *config) error {
 // choice is the server to talk to and who chose it.
 type choice struct {
 	server, context, from string
+	who                   who
 }
 
 // chooseServer looks at --server, --context, UMBRA_SERVER, UMBRA_CONTEXT, the current context
@@ -119,5 +121,5 @@ func (a *app) chooseServer() (choice, error) {
 	if !ok {
 		return choice{}, usagef("context %q of %s does not exist; 'umbra context ls' lists them", name, from)
 	}
-	return choice{server: cmp.Or(entry.Server, client.DefaultServer), context: name, from: from}, nil
+	return choice{server: cmp.Or(entry.Server, client.DefaultServer), context: name, from: from, who: entry.Who}, nil
 }

@@ -37,6 +37,7 @@ func newContextAdd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "add NAME SERVER",
 		Short:   "Add a context",
+		Long:    "Add a context. The flags that say who you are (--user, --token, --cert and so on) are kept in it.",
 		Example: "  umbra context add plant http://plant.example:8080 --use\n  umbra context add plant http://plant.example:8081 --force   # changes its server",
 		Args:    arguments(2, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -54,7 +55,7 @@ func newContextAdd(a *app) *cobra.Command {
 				if old, ok := c.Contexts[name]; ok && old.Server != server && !force {
 					return usagef("context %s is %s already; --force changes it", name, redacted(old.Server))
 				}
-				c.Contexts[name] = serverEntry{Server: server}
+				c.Contexts[name] = serverEntry{Server: server, Who: a.who}
 				if use {
 					c.use(name)
 				}

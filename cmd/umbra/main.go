@@ -64,6 +64,7 @@ type app struct {
 	now                           func() time.Time
 
 	server, context string
+	who             who
 	requestTimeout  time.Duration
 	colourMode      string
 	utc, verbose    bool

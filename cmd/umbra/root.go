@@ -51,6 +51,7 @@ func newRoot(a *app) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.server, "server", "", "server `URL` (UMBRA_SERVER; default "+client.DefaultServer+")")
 	flags.StringVar(&a.context, "context", "", "`name` of the context to use (UMBRA_CONTEXT)")
+	a.who.flags(root)
 	flags.DurationVar(&a.requestTimeout, "request-timeout", 10*time.Second, "how long one request may take")
 	flags.StringVar(&a.colourMode, "color", "auto", "auto, always or never (NO_COLOR)")
 	flags.BoolVar(&a.utc, "utc", false, "show times in UTC")
@@ -58,7 +59,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newGet(a), newSet(a), newUnset(a), newReplace(a), newDelete(a),
 		newDelta(a), newDiff(a), newLs(a), newWatch(a), newWait(a),
-		newCert(a), newContext(a), newCompletion(), newVersion(a),
+		newUser(a), newKey(a), newToken(a), newCert(a), newContext(a), newCompletion(), newVersion(a),
 	)
 	return root
 }
@@ -121,7 +122,13 @@ func (a *app) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	login, err := a.credentials(choice.who)
+	if err != nil {
+		return nil, err
+	}
 	o := client.Options{
+		Credentials: login,
+
 		Server:    choice.server,
 		Timeout:   a.requestTimeout,
 		UserAgent: "umbra/" + version.Get().Version,

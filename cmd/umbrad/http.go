@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/broker/listener"
-	"github.com/umbra-iot/umbra/internal/auth"
-	"github.com/umbra-iot/umbra/internal/auth/authn"
 	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/internal/rest"
 )
@@ -40,6 +38,8 @@ func (s *server) handler() http.Handler {
 		Log:            s.log,
 		PayloadBytes:   s.cfg.Broker.PayloadBytes,
 		RequestTimeout: s.cfg.RequestTimeout,
+		Objects:        s.objects,
+		Sealer:         s.sealer,
 		Warnings:       s.cfg.Warnings(),
 	})
 	health := s.metrics.HTTP(api)
@@ -66,36 +66,4 @@ func (s *server) handler() http.Handler {
 func gateConn(r *http.Request) *gate.Conn {
 	c, _ := listener.ConnOf(r.Context()).(*gate.Conn)
 	return c
-}
-
-// authenticate finds out who makes a request.
-func (s *server) authenticate(r *http.Request) (*auth.Principal, error) {
-	c := gateConn(r)
-	if s.authn == nil {
-		c.Admit()
-		return auth.Nobody(), nil
-	}
-	p, err := s.authn.Request(r, c.Listener(), c.Peer())
-	if err == nil {
-		c.Admit()
-	}
-	return p, err
-}
-
-// vouched lets the request that begins a WebSocket prove who its client is. One that shows nothing goes on: its
-// CONNECT packet may.
-func (s *server) vouched(next http.Handler) http.Handler {
-	if s.authn == nil {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !authn.ShowsCredentials(r) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		rest.Guard(s.authenticate, s.log, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			gateConn(r).Vouch(auth.FromContext(r.Context()))
-			next.ServeHTTP(w, r)
-		})).ServeHTTP(w, r)
-	})
 }

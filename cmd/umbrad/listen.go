@@ -30,7 +30,7 @@ type listening struct {
 
 // listen opens all listeners.
 func (s *server) listen(ctx context.Context) error {
-	s.gate = gate.New(gate.Options{Log: s.log, Handshake: s.cfg.Handshake})
+	s.gate = gate.New(gate.Options{Log: s.log, Handshake: s.cfg.Handshake, Budget: s.strangers})
 	for _, l := range s.cfg.All() {
 		if err := s.open(ctx, l); err != nil {
 			s.gate.Close()
@@ -88,20 +88,6 @@ func filesOf(l config.Listener) tlsfiles.Files {
 	return f
 }
 
-// newAuthenticator returns nil when no listener has methods of authentication.
-func newAuthenticator(cfg *config.Config) *authn.Authenticator {
-	methods := map[string][]authn.Method{}
-	for _, l := range cfg.All() {
-		for _, m := range l.Auth {
-			methods[l.Name()] = append(methods[l.Name()], authn.Method(m))
-		}
-	}
-	if len(methods) == 0 {
-		return nil
-	}
-	return authn.New(authn.Options{Methods: methods})
-}
-
 // readyLine is what umbrad prints when it is ready: the first listeners for MQTT and HTTP, the store, and
 // then the listeners with TLS and all others.
 func (s *server) readyLine() string {
@@ -128,7 +114,7 @@ func addresses(all []*listening) []string {
 	return list
 }
 
-// watchFiles takes over certificates, authorities and revocation lists that have changed, until ctx ends.
+// watchFiles takes over files that have changed, and ends connections whose credentials have expired, until ctx ends.
 func (s *server) watchFiles(ctx context.Context) {
 	hangUp := make(chan os.Signal, 1)
 	if usesFiles(s.cfg) {
@@ -150,6 +136,13 @@ func (s *server) watchFiles(ctx context.Context) {
 			if l.tls != nil {
 				s.refresh(l, force)
 			}
+		}
+		if err := s.directory.Reload(); err != nil {
+			s.log.Error("file of users cannot be used, the old one stays in force", "error", err)
+		}
+		if s.authn != nil {
+			now := time.Now()
+			s.broker.Recheck(func(p *auth.Principal) bool { return !p.ExpiredAt(now) })
 		}
 	}
 }
@@ -173,6 +166,9 @@ func (s *server) refresh(l *listening, force bool) {
 
 // usesFiles reports whether there is something to read again at SIGHUP.
 func usesFiles(cfg *config.Config) bool {
+	if cfg.Users != "" {
+		return true
+	}
 	for _, l := range cfg.All() {
 		if l.Kind.IsTLS() {
 			return true

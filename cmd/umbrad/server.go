@@ -14,9 +14,11 @@ import (
 
 	"github.com/umbra-iot/umbra/broker"
 	"github.com/umbra-iot/umbra/internal/auth/authn"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/config"
 	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/internal/metrics"
+	"github.com/umbra-iot/umbra/internal/objects"
 	"github.com/umbra-iot/umbra/internal/rest"
 	"github.com/umbra-iot/umbra/internal/version"
 	"github.com/umbra-iot/umbra/statestore"
@@ -63,6 +65,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 	if err := s.things.Start(ctx); err != nil {
 		return fmt.Errorf("announcing what the last run left: %w", err)
 	}
+	if err := s.followCredentials(ctx); err != nil {
+		return err
+	}
 	s.broker.Start()
 	if err := s.listen(ctx); err != nil {
 		return err
@@ -88,7 +93,12 @@ type server struct {
 	feed    *rest.Feed
 	broker  *broker.Broker
 	things  *things.Service
+	objects *objects.Store
 	authn   *authn.Authenticator // nil when everybody is let in
+
+	directory *authn.Directory
+	sealer    *credential.Sealer // nil without authentication
+	strangers *gate.Budget
 
 	gate      *gate.Gate
 	listeners []*listening
@@ -105,13 +115,17 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 	if cfg.AWSStrict {
 		options.Profile = broker.AWS()
 	}
-	if s.authn = newAuthenticator(cfg); s.authn != nil {
+	if err := s.openAuthentication(cfg); err != nil {
+		return nil, err
+	}
+	if s.authn != nil {
 		options.Authenticator = s.authn
 	}
 	s.broker, err = broker.New(options)
 	if err != nil {
 		return nil, err
 	}
+	s.objects = objects.New(objects.Options{Objects: store, Log: log})
 	s.things = things.New(things.Options{
 		Store:         measured,
 		Publisher:     things.Publishers{s.broker, s.feed},
@@ -144,6 +158,7 @@ func (s *server) run(ctx context.Context) error {
 		s.watchFiles(ctx)
 		return nil
 	})
+	g.Go(func() error { return s.objects.Run(ctx) })
 	g.Go(func() error {
 		s.sweep(ctx)
 		return nil

@@ -82,25 +82,31 @@ var allowed = map[string][]string{
 	},
 
 	// Who gets in.
-	"internal/tlsfiles":   {},
-	"internal/pki":        {},
-	"internal/gate":       {"broker/listener", "internal/auth", "internal/tlsfiles", "github.com/pires/go-proxyproto", xsync},
-	"internal/auth/authn": {"internal/auth"},
+	"internal/tlsfiles":        {},
+	"internal/pki":             {},
+	"internal/gate":            {"broker/listener", "internal/auth", "internal/tlsfiles", "github.com/pires/go-proxyproto", xsync},
+	"internal/auth/password":   {"golang.org/x/crypto"},
+	"internal/auth/sigv4":      {},
+	"internal/auth/credential": {"internal/auth", "internal/auth/password", yaml},
+	"internal/auth/authn": {
+		"internal/auth", "internal/auth/credential", "internal/auth/password", "internal/auth/sigv4", "internal/objects",
+		"github.com/go-jose/go-jose/v4",
+	},
 
 	// HTTP, metrics and settings translate; they decide nothing.
 	"internal/version": {},
-	"internal/rest":    {"internal/auth", "shadow", "schemas", "things", "broker", "internal/version", gjson, uuid, xsync},
+	"internal/rest":    {"internal/auth", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "shadow", "schemas", "things", "broker", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/version", prometheus},
-	"internal/config":  {"shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
-	"internal/client":  {"shadow"},
+	"internal/config":  {"internal/auth/credential", "shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
+	"internal/client":  {"shadow", "internal/auth/sigv4"},
 
 	// The programs.
 	"cmd/umbrad": {
 		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker", "broker/listener",
-		"internal/auth", "internal/auth/authn", "internal/gate", "internal/tlsfiles",
-		"internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
+		"internal/auth", "internal/auth/authn", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/gate",
+		"internal/tlsfiles", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
-	"cmd/umbra":     {"shadow", "internal/client", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
+	"cmd/umbra":     {"shadow", "internal/client", "internal/auth/credential", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
 	"examples/lamp": {paho},
 	"examples/app":  {paho},
 	"examples":      {},

@@ -34,6 +34,8 @@ type Options struct {
 	Timeout   time.Duration // of one request, and of the wait for a stream to begin; default 10 s
 	Trace     io.Writer     // gets every exchange in clear text, without secrets; nil for none
 	UserAgent string
+
+	Credentials Credentials // none by default
 }
 
 // Client sends requests to one server. It is safe for use by several goroutines.
@@ -42,6 +44,7 @@ type Client struct {
 	http      *http.Client
 	timeout   time.Duration
 	userAgent string
+	who       Credentials
 }
 
 // New returns a client. The server URL must be http or https and have a host.
@@ -56,7 +59,15 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.Credentials.check(); err != nil {
+		return nil, err
+	}
+	tlsConfig, err := o.Credentials.tls()
+	if err != nil {
+		return nil, err
+	}
 	transport := &http.Transport{
+		TLSClientConfig:       tlsConfig,
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: o.Timeout}).DialContext,
 		TLSHandshakeTimeout:   o.Timeout,
@@ -64,7 +75,7 @@ func New(o Options) (*Client, error) {
 		IdleConnTimeout:       time.Minute,
 		ForceAttemptHTTP2:     true,
 	}
-	c := &Client{base: base, http: &http.Client{Transport: transport}, timeout: o.Timeout, userAgent: o.UserAgent}
+	c := &Client{base: base, http: &http.Client{Transport: transport}, timeout: o.Timeout, userAgent: o.UserAgent, who: o.Credentials}
 	if o.Trace != nil {
 		c.http.Transport = &tracer{next: transport, out: o.Trace}
 	}
@@ -162,6 +173,7 @@ type call struct {
 	query        url.Values
 	header       http.Header
 	body         []byte
+	secret       bool // the bodies of request and answer are not shown
 }
 
 func shadowPath(id shadow.ID, resource string) string {
@@ -204,6 +216,9 @@ func (c *Client) do(ctx context.Context, r call) ([]byte, error) {
 
 // send returns the answer when its status is 2xx. The caller closes its body.
 func (c *Client) send(ctx context.Context, r call) (*http.Response, error) {
+	if r.secret {
+		ctx = withSecretBody(ctx)
+	}
 	u := *c.base
 	u.Path, u.RawPath = "", ""
 	target := u.String() + strings.TrimSuffix(c.base.EscapedPath(), "/") + r.path
@@ -221,6 +236,7 @@ func (c *Client) send(ctx context.Context, r call) (*http.Response, error) {
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	c.who.apply(req, r.body, time.Now())
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(ctx, err)

@@ -22,7 +22,9 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "> %s %s\n", req.Method, req.URL.Redacted())
 	writeHeader(&text, ">", req.Header)
-	if req.GetBody != nil {
+	if hasSecretBody(req.Context()) {
+		writeBody(&text, ">", hidden())
+	} else if req.GetBody != nil {
 		if body, err := req.GetBody(); err == nil {
 			writeBody(&text, ">", body)
 		}
@@ -44,6 +46,9 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		resp.Body = io.NopCloser(bytes.NewReader(body))
+		if hasSecretBody(req.Context()) {
+			body = []byte("[hidden]")
+		}
 		writeBody(&text, "<", bytes.NewReader(body))
 	}
 	fmt.Fprint(t.out, text.String())

@@ -39,6 +39,12 @@ type Config struct {
 	Listeners      []Listener
 	TLS            TLS // for all listeners that do not have their own
 	Auth           []string
+	Users          string // file of credentials
+	SecretsKey     string // file; never empty after Load
+	PasswordChecks int
+	Skew           time.Duration
+	JWT            JWT
+	Webhook        Webhook
 	Proxies        []netip.Prefix
 	Handshake      time.Duration
 	AllowAnonymous bool
@@ -61,6 +67,23 @@ type Config struct {
 
 	LogLevel  slog.Level
 	LogFormat string
+}
+
+// JWT says which tokens of another issuer count.
+type JWT struct {
+	Keys       string // file or URL, "" for none
+	Issuer     string
+	Audience   string
+	Algorithms []string
+	NameClaim  string
+	GroupClaim string
+}
+
+// Webhook is a custom authenticator.
+type Webhook struct {
+	URL      string // "" for none
+	Timeout  time.Duration
+	Remember time.Duration
 }
 
 // History says how much of the past a shadow keeps.
@@ -143,7 +166,12 @@ func choose(name string, flags map[string]given, lookupEnv func(string) (string,
 // UnknownEnv returns the sorted names in environ, which is like [os.Environ], that look like those of settings but
 // are not, nor names that umbrad or umbra otherwise know. Each is a typing error, or somebody else's.
 func UnknownEnv(environ []string) []string {
-	known := map[string]bool{"UMBRA_CONFIG": true, "UMBRA_SERVER": true, "UMBRA_CONTEXT": true}
+	known := map[string]bool{"UMBRA_CONFIG": true}
+	for _, name := range []string{
+		"SERVER", "CONTEXT", "USER", "PASSWORD", "TOKEN", "ACCESS_KEY", "SECRET_KEY", "CA", "CERT", "KEY",
+	} { // of umbra
+		known["UMBRA_"+name] = true
+	}
 	for _, s := range Settings() {
 		known[envName(s.Name)] = true
 	}
@@ -206,6 +234,9 @@ func (c *Config) complete() {
 			*addr = Off
 		}
 		*addr = withHost(*addr)
+	}
+	if c.SecretsKey == "" {
+		c.SecretsKey = filepath.Join(c.Data, "secrets.key")
 	}
 	if c.Store == "memory" {
 		c.Store = "memory:"

@@ -226,7 +226,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 // and looks which field of Config changes: exactly one, and none is left over.
 func TestEveryFieldIsASetting(t *testing.T) {
 	t.Parallel()
-	base, err := load(nil, "--tls-cert=c", "--tls-key=k")
+	base, err := load(nil, "--tls-cert=c", "--tls-key=k", "--jwt-issuer=i", "--jwt-audience=a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,15 +234,15 @@ func TestEveryFieldIsASetting(t *testing.T) {
 	for _, s := range config.Settings() {
 		changed := ""
 		for _, sample := range []string{
-			"off", "127.0.0.1:7", "/tmp/d", "true", "7ns", "7", "memory:", "aws", "json", "debug", "none", "1.3", "uri", "certificate", "ws://127.0.0.1:7", "10.0.0.0/8",
+			"off", "127.0.0.1:7", "/tmp/d", "true", "7ns", "7", "memory:", "aws", "json", "debug", "none", "1.3", "uri", "certificate", "ws://127.0.0.1:7", "10.0.0.0/8", "ES256", "http://127.0.0.1/",
 		} {
-			c, err := load(nil, "--tls-cert=c", "--tls-key=k", "--request-bytes=1", "--"+s.Name+"="+sample)
+			c, err := load(nil, "--tls-cert=c", "--tls-key=k", "--jwt-issuer=i", "--jwt-audience=a", "--request-bytes=1", "--"+s.Name+"="+sample)
 			if err != nil || sample == s.Default {
 				continue
 			}
 			changed = ""
 			for name, value := range leaves(reflect.ValueOf(c.Config), "") {
-				derived := s.Name == "data" && name == "Store" || s.Name == "limits" && name != "Profile" ||
+				derived := s.Name == "data" && (name == "Store" || name == "SecretsKey") || s.Name == "limits" && name != "Profile" ||
 					name == "Shadow.PayloadBytes" && s.Name != "request-bytes"
 				if value != fields[name] && fields[name] != "" && !derived {
 					changed += name

@@ -132,15 +132,26 @@ func (l *Listener) complete(c *Config) {
 	}
 }
 
-// methods are those that the settings configure, nil for none.
+// methods are those that the settings configure, nil for none. Where somebody has to prove who he is,
+// the credentials of the store count too.
 func (c *Config) methods() []string {
 	if len(c.Auth) > 0 {
 		return c.Auth
 	}
-	if c.TLS.ClientCA == "" {
+	var list []string
+	for method, on := range map[string]bool{
+		AuthCertificate: c.TLS.ClientCA != "", AuthPassword: c.Users != "", AuthJWT: c.JWT.Keys != "", AuthWebhook: c.Webhook.URL != "",
+	} {
+		if on {
+			list = append(list, method)
+		}
+	}
+	if list == nil {
 		return nil
 	}
-	return []string{AuthCertificate}
+	list = append(list, AuthPassword, AuthKey, AuthToken)
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // validateListeners checks what a single setting cannot tell.

@@ -16,8 +16,31 @@ func (c *Config) validate(origins map[string]string) error {
 	if err := c.validateStore(); err != nil {
 		errs = append(errs, fmt.Errorf("%s: %w", origins["store"], err))
 	}
+	errs = append(errs, c.validateAuth())
 	if c.Shadow.PayloadBytes > c.Broker.PayloadBytes {
 		errs = append(errs, fmt.Errorf("%s (%d) is above payload-bytes (%d)", origins["request-bytes"], c.Shadow.PayloadBytes, c.Broker.PayloadBytes))
+	}
+	return errors.Join(errs...)
+}
+
+// validateAuth finds methods that cannot work.
+func (c *Config) validateAuth() error {
+	var errs []error
+	if c.JWT.Keys != "" && (c.JWT.Issuer == "" || c.JWT.Audience == "") {
+		errs = append(errs, errors.New("jwt-keys: jwt-issuer and jwt-audience are needed too"))
+	}
+	if c.Webhook.URL != "" {
+		if u, err := url.Parse(c.Webhook.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			errs = append(errs, errors.New("webhook-url: not a URL such as https://127.0.0.1:9000/auth"))
+		}
+	}
+	for _, l := range c.All() {
+		if slices.Contains(l.Auth, AuthJWT) && c.JWT.Keys == "" {
+			errs = append(errs, fmt.Errorf("%s: method jwt needs jwt-keys", l.Name()))
+		}
+		if slices.Contains(l.Auth, AuthWebhook) && c.Webhook.URL == "" {
+			errs = append(errs, fmt.Errorf("%s: method webhook needs webhook-url", l.Name()))
+		}
 	}
 	return errors.Join(errs...)
 }

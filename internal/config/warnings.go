@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 
+	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/gate"
 )
 
@@ -21,6 +23,15 @@ func (c *Config) Warnings() []string {
 			list = append(list, fmt.Sprintf("%s: passwords and tokens cross the network in clear text: use %s", l.Name(), encrypted(l.Kind)))
 		}
 	}
+	for name, target := range map[string]string{"webhook-url": c.Webhook.URL, "jwt-keys": c.JWT.Keys} {
+		if u, err := url.Parse(target); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+			list = append(list, name+": what decides who gets in crosses the network in clear text: use https")
+		}
+	}
+	if c.Users != "" && credential.IsExposed(c.Users) {
+		list = append(list, "users: others than its owner may read "+c.Users+": chmod 600")
+	}
+	slices.Sort(list)
 	return list
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/sigv4"
 	"github.com/umbra-iot/umbra/shadow"
 )
 
@@ -40,6 +41,19 @@ func Guard(who Authenticate, log *slog.Logger, next http.Handler) http.Handler {
 func unauthenticated(w http.ResponseWriter, err error) error {
 	if told, ok := errors.AsType[*shadow.Error](err); ok {
 		return told
+	}
+	for _, s := range []struct {
+		err  error
+		text string // as AWS says it
+	}{
+		{sigv4.ErrKey, "The security token included in the request is invalid."},
+		{sigv4.ErrTime, "Signature expired or not yet valid"},
+		{sigv4.ErrMalformed, "Authorization is not complete: it needs Credential, SignedHeaders with host, Signature and the date"},
+		{sigv4.ErrSignature, "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method."},
+	} {
+		if errors.Is(err, s.err) {
+			return refusal(http.StatusForbidden, "%s", s.text)
+		}
 	}
 	if errors.Is(err, auth.ErrUnavailable) {
 		w.Header().Set("Retry-After", "1")

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
+	"github.com/umbra-iot/umbra/internal/objects"
 	"github.com/umbra-iot/umbra/things"
 )
 
@@ -37,8 +39,10 @@ type Options struct {
 	Now            func() time.Time // default time.Now
 	PayloadBytes   int              // of a request body; default 128 KiB
 	RequestTimeout time.Duration    // from the header to the answer, streams aside; default 10 s
-	Warnings       []string         // about the settings, told by /readyz?verbose
-	KeepAlive      time.Duration    // between signs of life on a silent stream; default 15 s
+	Objects        *objects.Store   // has the credentials; nil when there is no authentication
+	Sealer         *credential.Sealer
+	Warnings       []string      // about the settings, told by /readyz?verbose
+	KeepAlive      time.Duration // between signs of life on a silent stream; default 15 s
 }
 
 func (o *Options) setDefaults() {
@@ -98,7 +102,7 @@ func New(o Options) http.Handler {
 func Routes() []Route { return (&api{}).routes() }
 
 func (a *api) routes() []Route {
-	get, post, patch, del := http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
+	get, post, put, patch, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 	return []Route{
 		{get, "/things/{thing}/shadow", "name", false, a.getThingShadow},
 		{post, "/things/{thing}/shadow", "name", false, a.updateThingShadow},
@@ -119,6 +123,10 @@ func (a *api) routes() []Route {
 		{get, "/v1/things/{thing}/delta", "name", false, a.getDelta},
 		{get, "/v1/things/{thing}/events", "name lastEventId snapshot", true, a.shadowEvents},
 		{get, "/v1/events", "prefix lastEventId", true, a.allEvents},
+		{get, "/v1/credentials/{kind}", "", false, a.listCredentials},
+		{post, "/v1/credentials/{kind}", "", false, a.makeCredential},
+		{put, "/v1/credentials/{kind}/{id}", "", false, a.putUser},
+		{del, "/v1/credentials/{kind}/{id}", "", false, a.deleteCredential},
 		{get, "/v1/version", "", false, a.getVersion},
 		{get, "/v1/schemas/{$}", "", false, a.listSchemas},
 		{get, "/v1/schemas/{file}", "", false, a.getSchema},

@@ -14,17 +14,18 @@ import (
 	"github.com/umbra-iot/umbra/test/mqtttest"
 )
 
-// awsCLI runs commands of aws iot-data with credentials that mean nothing. It works with version 1
+// awsCLI runs commands of aws iot-data, with credentials that mean nothing unless told otherwise. It works with version 1
 // and version 2.
 type awsCLI struct {
-	t         *testing.T
-	path, dir string
-	endpoint  string
+	t          *testing.T
+	path, dir  string
+	endpoint   string
+	id, secret string
 }
 
 func newAWSCLI(t *testing.T, endpoint string) *awsCLI {
 	t.Helper()
-	return &awsCLI{t: t, path: tool(t, "aws"), dir: t.TempDir(), endpoint: endpoint}
+	return &awsCLI{t: t, path: tool(t, "aws"), dir: t.TempDir(), endpoint: endpoint, id: "test", secret: "test"}
 }
 
 // try runs a command and returns what it printed.
@@ -33,7 +34,7 @@ func (a *awsCLI) try(args ...string) (stdout, stderr string, err error) {
 	args = append([]string{"iot-data", "--endpoint-url", a.endpoint, "--output", "json"}, args...)
 	cmd := exec.CommandContext(wait(a.t), a.path, args...)
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "AWS_") }),
-		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_DEFAULT_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID="+a.id, "AWS_SECRET_ACCESS_KEY="+a.secret, "AWS_DEFAULT_REGION=us-east-1",
 		"AWS_PAGER=", "AWS_MAX_ATTEMPTS=1", "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE="+filepath.Join(a.dir, "config"),
 		"AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(a.dir, "credentials"))

@@ -23,6 +23,8 @@ type Options struct {
 	Keep      bool          // a persistent session: clean start off, expiry one hour
 	KeepAlive time.Duration // 0 is none; the client sends no pings
 	Will      *Message
+	Username  string                                      // "" for none
+	Password  string                                      // "" for none; needs a Username
 	HoldAcks  bool                                        // leave QoS 1 and 2 messages unacknowledged
 	Dial      func(ctx context.Context) (net.Conn, error) // default: TCP to the address of Dial
 }

@@ -115,6 +115,12 @@ func AppendConnect(dst []byte, o Options) []byte {
 			flags |= 0x20
 		}
 	}
+	if o.Username != "" {
+		flags |= 0x80
+	}
+	if o.Password != "" {
+		flags |= 0x40
+	}
 	b = append(b, o.version(), flags)
 	b = binary.BigEndian.AppendUint16(b, uint16(o.KeepAlive.Seconds()))
 	if o.version() == V5 {
@@ -127,6 +133,12 @@ func AppendConnect(dst []byte, o Options) []byte {
 		}
 		b = appendString(b, w.Topic)
 		b = appendString(b, string(w.Payload))
+	}
+	if o.Username != "" {
+		b = appendString(b, o.Username)
+	}
+	if o.Password != "" {
+		b = appendString(b, o.Password)
 	}
 	return appendPacket(dst, TypeConnect<<4, b)
 }

@@ -4,16 +4,23 @@
 //
 // What is shown has to be right. A client whose password is wrong is refused,
 // although its certificate alone would have let it in; who shows nothing is
-// nobody where the list has [Anonymous], and is refused elsewhere.
+// nobody where the list has [Anonymous], and is refused elsewhere. Every check
+// is bounded in time, memory and number, and one that cannot be made refuses.
 package authn
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/http"
+	"net/netip"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
+	"github.com/umbra-iot/umbra/internal/auth/password"
+	"github.com/umbra-iot/umbra/internal/auth/sigv4"
 )
 
 // Method is a way to prove who one is.
@@ -21,41 +28,90 @@ type Method string
 
 // The methods.
 const (
-	Anonymous   Method = "anonymous" // showing nothing
-	Certificate Method = "certificate"
-	Password    Method = "password"
-	Key         Method = "key"
-	Token       Method = "token"
-	JWT         Method = "jwt"
-	Webhook     Method = "webhook"
+	Anonymous   Method = "anonymous"   // showing nothing
+	Certificate Method = "certificate" // of the TLS connection
+	Password    Method = "password"    // of a user
+	Key         Method = "key"         // AWS Signature Version 4
+	Token       Method = "token"       // bearer token of Umbra, also as password
+	JWT         Method = "jwt"         // of another issuer, also as password
+	Webhook     Method = "webhook"     // what somebody else says
 )
 
 // Options of an Authenticator.
 type Options struct {
 	// Methods has the methods of each listener by its name. A listener without
 	// any lets everybody in as nobody.
-	Methods map[string][]Method
+	Methods   map[string][]Method
+	Directory *Directory // nil: there are no users, keys and tokens
+	Passwords *password.Checker
+	JWT       *JWTs     // nil when the method is not used
+	Webhook   *Webhooks // nil when the method is not used
+
+	Skew      time.Duration // of clocks, for signatures; default 5 min
+	BodyBytes int           // of signed requests; default 128 KiB
+	Reserve   Reserve       // memory for bodies of those who are not known yet; nil for no bound
+	Now       func() time.Time
+}
+
+// Reserve is a budget of memory.
+type Reserve interface {
+	Take(n int) bool
+	Give(n int)
 }
 
 // Authenticator is an [auth.Authenticator] for MQTT, and authenticates requests
 // of HTTP. Its methods may be called at the same time.
 type Authenticator struct {
-	methods map[string][]Method
+	Options
+	signatures sigv4.Verifier
 }
 
 // New returns an authenticator.
-func New(o Options) *Authenticator { return &Authenticator{methods: o.Methods} }
+func New(o Options) *Authenticator {
+	if o.Directory == nil {
+		o.Directory, _ = NewDirectory(DirectoryOptions{}) // there is no file that could not be read
+	}
+	if o.Passwords == nil {
+		o.Passwords = password.NewChecker(password.Options{})
+	}
+	if o.BodyBytes == 0 {
+		o.BodyBytes = 128 << 10
+	}
+	return &Authenticator{Options: o, signatures: sigv4.Verifier{Skew: o.Skew, Now: o.Now}}
+}
+
+// shown is a secret that a client shows, and what is known of the client.
+type shown struct {
+	Listener, ClientID, Username, Secret string
+	Remote                               netip.Addr
+}
 
 // Authenticate implements [auth.Authenticator].
-func (a *Authenticator) Authenticate(_ context.Context, c *auth.Credentials) (*auth.Principal, error) {
-	methods := a.methods[c.Listener]
+func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (*auth.Principal, error) {
+	methods := a.Methods[c.Listener]
 	if len(methods) == 0 {
 		return auth.Nobody(), nil
 	}
+	s := shown{Listener: c.Listener, ClientID: c.ClientID, Username: c.Username, Secret: string(c.Password), Remote: c.Remote}
 	if c.HasPassword {
-		return nil, fmt.Errorf("%w: no method of %s takes a password", auth.ErrDenied, c.Listener)
+		return a.bySecret(ctx, methods, s)
 	}
-	return byPeer(c.Peer, methods)
+	p, err := byPeer(c.Peer, methods)
+	if errors.Is(err, auth.ErrNoCredentials) && c.Username != "" && a.uses(methods, Webhook) {
+		return a.Webhook.ask(ctx, s)
+	}
+	return p, err
+}
+
+// uses reports whether a method counts and can be used.
+func (a *Authenticator) uses(methods []Method, m Method) bool {
+	switch m {
+	case JWT:
+		return a.JWT != nil && slices.Contains(methods, m)
+	case Webhook:
+		return a.Webhook != nil && slices.Contains(methods, m)
+	}
+	return slices.Contains(methods, m)
 }
 
 // byPeer decides about a client that shows nothing beside its connection.
@@ -69,20 +125,50 @@ func byPeer(peer *auth.Principal, methods []Method) (*auth.Principal, error) {
 	return nil, auth.ErrNoCredentials
 }
 
-// Request authenticates a request of HTTP that came by a listener. peer is who
-// the connection itself says that the client is, nil for nobody.
-func (a *Authenticator) Request(r *http.Request, listener string, peer *auth.Principal) (*auth.Principal, error) {
-	methods := a.methods[listener]
-	if len(methods) == 0 {
-		return auth.Nobody(), nil
+// bySecret finds the method that a secret is for, and asks it.
+func (a *Authenticator) bySecret(ctx context.Context, methods []Method, s shown) (*auth.Principal, error) {
+	if id, secret, ok := credential.SplitToken(s.Secret); ok && a.uses(methods, Token) {
+		return a.byToken(id, secret)
 	}
-	if ShowsCredentials(r) {
-		return nil, fmt.Errorf("%w: no method of %s takes them", auth.ErrDenied, listener)
+	if looksLikeJWT(s.Secret) && a.uses(methods, JWT) {
+		return a.JWT.verify(ctx, s.Secret)
 	}
-	return byPeer(peer, methods)
+	if s.Username != "" && a.uses(methods, Password) {
+		_, known := a.Directory.user(s.Username)
+		if known || !a.uses(methods, Webhook) {
+			return a.byPassword(ctx, s)
+		}
+	}
+	if a.uses(methods, Webhook) {
+		return a.Webhook.ask(ctx, s)
+	}
+	return nil, fmt.Errorf("%w: no method is for what is shown", auth.ErrDenied)
 }
 
-// ShowsCredentials reports whether a request itself, and not only its connection, says who makes it.
-func ShowsCredentials(r *http.Request) bool {
-	return r.Header.Get("Authorization") != "" || r.URL.Query().Has("X-Amz-Signature")
+func (a *Authenticator) byToken(id, secret string) (*auth.Principal, error) {
+	t, ok := a.Directory.token(id)
+	if !ok || !t.Verify(secret) {
+		return nil, fmt.Errorf("%w: token %q is not known, expired or wrong", auth.ErrDenied, id)
+	}
+	return t.Principal(id), nil
 }
+
+// byPassword takes as long for a user who does not exist as for a wrong password.
+func (a *Authenticator) byPassword(ctx context.Context, s shown) (*auth.Principal, error) {
+	u, ok := a.Directory.user(s.Username)
+	if !ok {
+		u = credential.User{}
+	}
+	right, err := a.Passwords.Verify(ctx, u.Hash, []byte(s.Secret))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", auth.ErrUnavailable, err)
+	case !ok:
+		return nil, fmt.Errorf("%w: user is not known or expired", auth.ErrDenied)
+	case !right:
+		return nil, fmt.Errorf("%w: wrong password", auth.ErrDenied)
+	}
+	return u.Principal(s.Username), nil
+}
+
+func looksLikeJWT(s string) bool { return strings.HasPrefix(s, "ey") && strings.Count(s, ".") == 2 }

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authn"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
+	"github.com/umbra-iot/umbra/internal/auth/password"
+	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/internal/rest"
+	"github.com/umbra-iot/umbra/shadow"
+)
+
+// openAuthentication reads the credentials. s.authn stays nil when no listener has methods of authentication.
+func (s *server) openAuthentication(cfg *config.Config) error {
+	methods := map[string][]authn.Method{}
+	for _, l := range cfg.All() {
+		for _, m := range l.Auth {
+			methods[l.Name()] = append(methods[l.Name()], authn.Method(m))
+		}
+	}
+	o := authn.DirectoryOptions{File: cfg.Users, Log: s.log}
+	var err error
+	if len(methods) > 0 {
+		if o.Sealer, err = credential.OpenSealer(cfg.SecretsKey); err != nil {
+			return err
+		}
+	}
+	s.sealer = o.Sealer
+	if s.directory, err = authn.NewDirectory(o); err != nil || len(methods) == 0 {
+		return err
+	}
+	who := authn.Options{
+		Methods: methods, Directory: s.directory, Passwords: password.NewChecker(password.Options{Parallel: cfg.PasswordChecks}),
+		Skew: cfg.Skew, BodyBytes: cfg.Broker.PayloadBytes, Reserve: s.strangers,
+	}
+	if cfg.JWT.Keys != "" {
+		who.JWT, err = authn.NewJWTs(authn.JWTOptions{
+			Keys: cfg.JWT.Keys, Issuer: cfg.JWT.Issuer, Audience: cfg.JWT.Audience, Algorithms: cfg.JWT.Algorithms,
+			NameClaim: cfg.JWT.NameClaim, GroupClaim: cfg.JWT.GroupClaim,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if cfg.Webhook.URL != "" {
+		who.Webhook = authn.NewWebhooks(authn.WebhookOptions{URL: cfg.Webhook.URL, Timeout: cfg.Webhook.Timeout, Remember: cfg.Webhook.Remember})
+	}
+	s.authn = authn.New(who)
+	return nil
+}
+
+// followCredentials takes over the credentials of the store, and ends the connections of those that have changed.
+func (s *server) followCredentials(ctx context.Context) error {
+	s.directory.OnChange(func(ids map[string]bool) {
+		n := s.broker.Recheck(func(p *auth.Principal) bool { return p == nil || !ids[p.ID] })
+		s.log.Info("credentials have changed", "principals", len(ids), "connections_ended", n)
+	})
+	if err := s.directory.Follow(ctx, s.objects); err != nil {
+		return fmt.Errorf("reading credentials: %w", err)
+	}
+	return nil
+}
+
+// authenticate finds out who makes a request.
+func (s *server) authenticate(r *http.Request) (*auth.Principal, error) {
+	c := gateConn(r)
+	if s.authn == nil {
+		c.Admit()
+		return auth.Nobody(), nil
+	}
+	p, err := s.authn.Request(r, c.Listener(), c.Peer())
+	switch {
+	case err == nil:
+		c.Admit()
+	case errors.Is(err, authn.ErrTooLarge):
+		err = &shadow.Error{Code: http.StatusRequestEntityTooLarge, Message: "The payload exceeds the maximum size allowed"}
+	}
+	return p, err
+}
+
+// vouched lets the request that begins a WebSocket prove who its client is. One that shows nothing goes on: its
+// CONNECT packet may.
+func (s *server) vouched(next http.Handler) http.Handler {
+	if s.authn == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !authn.ShowsCredentials(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		rest.Guard(s.authenticate, s.log, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			gateConn(r).Vouch(auth.FromContext(r.Context()))
+			next.ServeHTTP(w, r)
+		})).ServeHTTP(w, r)
+	})
+}

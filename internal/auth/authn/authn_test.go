@@ -1,0 +1,394 @@
+package authn_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authn"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
+	"github.com/umbra-iot/umbra/internal/auth/sigv4"
+)
+
+// everything is a listener where all methods count but anonymous.
+const everything = "everything"
+
+func methods() map[string][]authn.Method {
+	return map[string][]authn.Method{
+		everything: {authn.Certificate, authn.Password, authn.Key, authn.Token, authn.JWT, authn.Webhook},
+		"cert":     {authn.Certificate},
+		"keys":     {authn.Key},
+		"both":     {authn.Anonymous, authn.Password},
+		"local":    {authn.Password, authn.Key, authn.Token},
+	}
+}
+
+// credentials is a file of credentials with one of each, and what proves them.
+type credentials struct {
+	file, keyID, secret, token, tokenID string
+}
+
+func write(t *testing.T) credentials {
+	t.Helper()
+	var c credentials
+	c.file = filepath.Join(t.TempDir(), "users.yaml")
+	alice := credential.User{Grant: credential.Grant{Groups: []string{"operators"}}}
+	if err := alice.SetPassword([]byte("wonderland")); err != nil {
+		t.Fatal(err)
+	}
+	late := alice
+	late.Expires = time.Now().Add(-time.Second)
+	id, key := credential.NewAccessKey("backend", credential.Grant{})
+	tokenID, text, token := credential.NewToken("ci", []string{"iot:*"}, credential.Grant{})
+	c.keyID, c.secret, c.token, c.tokenID = id, key.Secret, text, tokenID
+	f := &credential.File{
+		Users: map[string]credential.User{"alice": alice, "late": late}, Keys: map[string]credential.AccessKey{id: key},
+		Tokens: map[string]credential.Token{tokenID: token},
+	}
+	if err := f.Write(c.file); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func directory(t *testing.T, file string) *authn.Directory {
+	t.Helper()
+	d, err := authn.NewDirectory(authn.DirectoryOptions{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestMQTT(t *testing.T) {
+	t.Parallel()
+	c := write(t)
+	a := authn.New(authn.Options{Methods: methods(), Directory: directory(t, c.file)})
+	lamp := &auth.Principal{ID: "cert:1", Kind: auth.Certificate, Name: "lamp"}
+	signed := &auth.Principal{ID: "key:1", Kind: auth.AccessKey}
+	for _, tt := range []struct {
+		name string
+		in   auth.Credentials
+		want string // ID of the principal, "" for a refusal
+		err  error
+	}{
+		{"no methods", auth.Credentials{Listener: "open", Username: "x", HasPassword: true}, "anonymous", nil},
+		{"nothing", auth.Credentials{Listener: everything}, "", auth.ErrNoCredentials},
+		{"nothing where that is enough", auth.Credentials{Listener: "both"}, "anonymous", nil},
+		{"certificate", auth.Credentials{Listener: everything, Peer: lamp}, "cert:1", nil},
+		{"certificate where it does not count", auth.Credentials{Listener: "local", Peer: lamp}, "", auth.ErrNoCredentials},
+		{"certificate and a name, as the SDKs of AWS", auth.Credentials{Listener: everything, Peer: lamp, Username: "?SDK=NodeJSv2"}, "cert:1", nil},
+		{"certificate and a wrong password", auth.Credentials{Listener: everything, Peer: lamp, Username: "alice", Password: []byte("x"), HasPassword: true}, "", auth.ErrDenied},
+		{"signed WebSocket", auth.Credentials{Listener: "keys", Peer: signed}, "key:1", nil},
+		{"password", auth.Credentials{Listener: everything, Username: "alice", Password: []byte("wonderland"), HasPassword: true}, "user:alice", nil},
+		{"wrong password", auth.Credentials{Listener: everything, Username: "alice", Password: []byte("wonderlan"), HasPassword: true}, "", auth.ErrDenied},
+		{"empty password", auth.Credentials{Listener: everything, Username: "alice", HasPassword: true}, "", auth.ErrDenied},
+		{"wrong password where nothing is enough", auth.Credentials{Listener: "both", Username: "alice", Password: []byte("x"), HasPassword: true}, "", auth.ErrDenied},
+		{"unknown user", auth.Credentials{Listener: everything, Username: "bob", Password: []byte("wonderland"), HasPassword: true}, "", auth.ErrDenied},
+		{"expired user", auth.Credentials{Listener: everything, Username: "late", Password: []byte("wonderland"), HasPassword: true}, "", auth.ErrDenied},
+		{"password where it does not count", auth.Credentials{Listener: "cert", Username: "alice", Password: []byte("wonderland"), HasPassword: true}, "", auth.ErrDenied},
+		{"user that is a pattern", auth.Credentials{Listener: everything, Username: "*", Password: []byte("wonderland"), HasPassword: true}, "", auth.ErrDenied},
+		{"token as password", auth.Credentials{Listener: everything, Password: []byte(c.token), HasPassword: true}, "token:" + c.tokenID, nil},
+		{"changed token", auth.Credentials{Listener: everything, Password: []byte(c.token + "x"), HasPassword: true}, "", auth.ErrDenied},
+	} {
+		p, err := a.Authenticate(t.Context(), &tt.in)
+		if tt.want == "" {
+			if p != nil || !errors.Is(err, tt.err) {
+				t.Errorf("%s: %v, %v; want %v", tt.name, p, err, tt.err)
+			}
+		} else if err != nil || p.ID != tt.want {
+			t.Errorf("%s: %v, %v; want %s", tt.name, p, err, tt.want)
+		}
+	}
+	p, err := a.Authenticate(t.Context(), &auth.Credentials{Listener: "local", Username: "alice", Password: []byte("wonderland"), HasPassword: true})
+	if err != nil || !p.In("operators") || p.Name != "alice" || p.Kind != auth.User {
+		t.Errorf("alice is %+v, %v", p, err)
+	}
+}
+
+func request(t *testing.T, body string, edit func(*http.Request)) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/things/lamp/shadow?name=a", strings.NewReader(body))
+	edit(r)
+	return r
+}
+
+func TestHTTP(t *testing.T) {
+	t.Parallel()
+	c := write(t)
+	a := authn.New(authn.Options{Methods: methods(), Directory: directory(t, c.file), BodyBytes: 100})
+	body := `{"state":{}}`
+	sign := func(id, secret, body string, at time.Time) func(*http.Request) {
+		return func(r *http.Request) {
+			sigv4.Credentials{ID: id, Secret: secret, Region: "us-east-1", Service: "iotdata"}.Sign(r, []byte(body), at)
+		}
+	}
+	header := func(value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Authorization", value) }
+	}
+	for _, tt := range []struct {
+		name, listener, body string
+		edit                 func(*http.Request)
+		want                 string
+		err                  error
+	}{
+		{"nothing", everything, body, func(*http.Request) {}, "", auth.ErrNoCredentials},
+		{"signature", everything, body, sign(c.keyID, c.secret, body, time.Now()), "key:" + c.keyID, nil},
+		{"signature over nothing", everything, "", sign(c.keyID, c.secret, "", time.Now()), "key:" + c.keyID, nil},
+		{"signature over another body", everything, body, sign(c.keyID, c.secret, "x", time.Now()), "", sigv4.ErrSignature},
+		{"signature with another secret", everything, body, sign(c.keyID, "x", body, time.Now()), "", sigv4.ErrSignature},
+		{"signature of nobody", everything, body, sign("AKIAX", c.secret, body, time.Now()), "", sigv4.ErrKey},
+		{"old signature", everything, body, sign(c.keyID, c.secret, body, time.Now().Add(-10*time.Minute)), "", sigv4.ErrTime},
+		{"signature where it does not count", "cert", body, sign(c.keyID, c.secret, body, time.Now()), "", auth.ErrDenied},
+		{"body that is too large", everything, strings.Repeat("x", 101), sign(c.keyID, c.secret, strings.Repeat("x", 101), time.Now()), "", authn.ErrTooLarge},
+		{"bearer", everything, body, header("Bearer " + c.token), "token:" + c.tokenID, nil},
+		{"bearer in lower case", everything, body, header("bearer " + c.token), "token:" + c.tokenID, nil},
+		{"bearer of nobody", everything, body, header("Bearer umbra_00_00"), "", auth.ErrDenied},
+		{"basic", everything, body, func(r *http.Request) { r.SetBasicAuth("alice", "wonderland") }, "user:alice", nil},
+		{"basic, wrong", everything, body, func(r *http.Request) { r.SetBasicAuth("alice", "x") }, "", auth.ErrDenied},
+		{"digest", everything, body, header("Digest x"), "", auth.ErrDenied},
+	} {
+		r := request(t, tt.body, tt.edit)
+		p, err := a.Request(r, tt.listener, nil)
+		if tt.want == "" {
+			if p != nil || !errors.Is(err, tt.err) {
+				t.Errorf("%s: %v, %v; want %v", tt.name, p, err, tt.err)
+			}
+			continue
+		}
+		if err != nil || p.ID != tt.want {
+			t.Errorf("%s: %v, %v; want %s", tt.name, p, err, tt.want)
+		}
+		if rest, err := io.ReadAll(r.Body); err != nil || string(rest) != tt.body {
+			t.Errorf("%s: the handler reads %q, %v", tt.name, rest, err)
+		}
+	}
+}
+
+func TestCredentialsThatChange(t *testing.T) {
+	t.Parallel()
+	c := write(t)
+	d := directory(t, c.file)
+	var gone []map[string]bool
+	d.OnChange(func(ids map[string]bool) { gone = append(gone, ids) })
+	if err := d.Reload(); err != nil || len(gone) > 0 {
+		t.Errorf("Reload of the same file: %v, %v", gone, err)
+	}
+	f, err := credential.ReadFile(c.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(f.Tokens, c.tokenID)
+	if err := f.Write(c.file); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reload(); err != nil || len(gone) != 1 || len(gone[0]) != 1 || !gone[0]["token:"+c.tokenID] {
+		t.Errorf("after a token was removed: %v, %v", gone, err)
+	}
+	if err := os.WriteFile(c.file, []byte("users: ["), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reload(); err == nil {
+		t.Error("Reload takes a bad file")
+	}
+	a := authn.New(authn.Options{Methods: methods(), Directory: d})
+	in := auth.Credentials{Listener: everything, Username: "alice", Password: []byte("wonderland"), HasPassword: true}
+	if _, err := a.Authenticate(t.Context(), &in); err != nil {
+		t.Errorf("after a bad file alice is refused: %v", err)
+	}
+}
+
+// issuer signs tokens and serves its keys.
+type issuer struct {
+	*httptest.Server
+	key    *ecdsa.PrivateKey
+	broken atomic.Bool
+	asked  atomic.Int64
+}
+
+func newIssuer(t *testing.T) *issuer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &issuer{key: key}
+	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		i.asked.Add(1)
+		if i.broken.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k1", Algorithm: "ES256", Use: "sig"}}})
+	}))
+	t.Cleanup(i.Close)
+	return i
+}
+
+func (i *issuer) sign(t *testing.T, key any, alg jose.SignatureAlgorithm, id string, claims map[string]any) string {
+	t.Helper()
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := jwt.Signed(s).Claims(claims).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestJWT(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	stranger := newIssuer(t)
+	jwts, err := authn.NewJWTs(authn.JWTOptions{Keys: i.URL, Issuer: "https://issuer", Audience: "umbra"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
+	claims := func(changes map[string]any) map[string]any {
+		c := map[string]any{"iss": "https://issuer", "aud": []string{"other", "umbra"}, "sub": "lamp", "groups": []string{"g"}, "exp": time.Now().Add(time.Hour).Unix()}
+		for k, v := range changes {
+			c[k] = v
+			if v == nil {
+				delete(c, k)
+			}
+		}
+		return c
+	}
+	for name, tt := range map[string]struct {
+		token string
+		ok    bool
+	}{
+		"good":            {i.sign(t, i.key, jose.ES256, "k1", claims(nil)), true},
+		"other issuer":    {i.sign(t, i.key, jose.ES256, "k1", claims(map[string]any{"iss": "x"})), false},
+		"other audience":  {i.sign(t, i.key, jose.ES256, "k1", claims(map[string]any{"aud": "x"})), false},
+		"no audience":     {i.sign(t, i.key, jose.ES256, "k1", claims(map[string]any{"aud": nil})), false},
+		"expired":         {i.sign(t, i.key, jose.ES256, "k1", claims(map[string]any{"exp": time.Now().Add(-time.Hour).Unix()})), false},
+		"never expires":   {i.sign(t, i.key, jose.ES256, "k1", claims(map[string]any{"exp": nil})), false},
+		"not yet":         {i.sign(t, i.key, jose.ES256, "k1", claims(map[string]any{"nbf": time.Now().Add(time.Hour).Unix()})), false},
+		"no subject":      {i.sign(t, i.key, jose.ES256, "k1", claims(map[string]any{"sub": nil})), false},
+		"key of stranger": {i.sign(t, stranger.key, jose.ES256, "k1", claims(nil)), false},
+		"unknown key":     {i.sign(t, stranger.key, jose.ES256, "k2", claims(nil)), false},
+		"shared secret":   {i.sign(t, []byte("0123456789abcdef0123456789abcdef"), jose.HS256, "k1", claims(nil)), false},
+		"none":            {"eyJhbGciOiJub25lIn0.eyJzdWIiOiJsYW1wIn0.", false},
+	} {
+		p, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+tt.token) }), everything, nil)
+		if tt.ok && (err != nil || p.ID != "jwt:https://issuer#lamp" || p.Name != "lamp" || !p.In("g") || p.Expires.IsZero()) {
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
+		if !tt.ok && (p != nil || !errors.Is(err, auth.ErrDenied)) {
+			t.Errorf("%s: %v, %v", name, p, err)
+		}
+	}
+	if n := i.asked.Load(); n > 2 {
+		t.Errorf("the issuer was asked %d times for its keys", n)
+	}
+}
+
+func TestIssuerIsGone(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	i.broken.Store(true)
+	jwts, err := authn.NewJWTs(authn.JWTOptions{Keys: i.URL, Issuer: "https://issuer", Audience: "umbra"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
+	token := i.sign(t, i.key, jose.ES256, "k1", map[string]any{"sub": "x"})
+	in := auth.Credentials{Listener: everything, Password: []byte(token), HasPassword: true}
+	if _, err := a.Authenticate(t.Context(), &in); !errors.Is(err, auth.ErrUnavailable) {
+		t.Errorf("without the keys of the issuer: %v, want ErrUnavailable", err)
+	}
+	if _, err := authn.NewJWTs(authn.JWTOptions{Keys: i.URL, Issuer: "x", Audience: "y", Algorithms: []string{"HS256"}}); err == nil {
+		t.Error("an algorithm with a shared secret is taken")
+	}
+}
+
+func TestWebhook(t *testing.T) {
+	t.Parallel()
+	var (
+		asked atomic.Int64
+		last  atomic.Value
+	)
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		body, _ := io.ReadAll(r.Body)
+		last.Store(string(body))
+		switch {
+		case bytes.Contains(body, []byte(`"password":"slow"`)):
+			<-r.Context().Done()
+		case bytes.Contains(body, []byte(`"password":"broken"`)):
+			w.WriteHeader(http.StatusInternalServerError)
+		case bytes.Contains(body, []byte(`"password":"garbage"`)):
+			_, _ = io.WriteString(w, "yes")
+		case bytes.Contains(body, []byte(`"password":"redirect"`)):
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		case bytes.Contains(body, []byte(`"password":"odd name"`)):
+			_, _ = io.WriteString(w, `{"allow":true,"name":"a/#"}`)
+		case bytes.Contains(body, []byte(`"password":"good"`)):
+			_, _ = io.WriteString(w, `{"allow":true,"name":"lamp","groups":["devices"]}`)
+		default:
+			_, _ = io.WriteString(w, `{"allow":false}`)
+		}
+	}))
+	t.Cleanup(hook.Close)
+	now := time.Now()
+	w := authn.NewWebhooks(authn.WebhookOptions{URL: hook.URL, Timeout: 200 * time.Millisecond, Now: func() time.Time { return now }})
+	a := authn.New(authn.Options{Methods: methods(), Webhook: w})
+	ask := func(client, user, password string) (*auth.Principal, error) {
+		return a.Authenticate(context.Background(), &auth.Credentials{
+			Listener: everything, ClientID: client, Username: user, Password: []byte(password), HasPassword: true,
+		})
+	}
+	for range 3 {
+		if p, err := ask("c", "u", "good"); err != nil || p.ID != "webhook:lamp" || !p.In("devices") {
+			t.Errorf("good: %v, %v", p, err)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the webhook was asked %d times for the same, want once", n)
+	}
+	now = now.Add(2 * time.Minute)
+	if _, err := ask("c", "u", "good"); err != nil || asked.Load() != 2 {
+		t.Errorf("an answer counts for ever: %v", err)
+	}
+	for password, want := range map[string]error{
+		"bad": auth.ErrDenied, "slow": auth.ErrUnavailable, "broken": auth.ErrUnavailable, "garbage": auth.ErrUnavailable,
+		"redirect": auth.ErrUnavailable, "odd name": auth.ErrUnavailable,
+	} {
+		if p, err := ask("c", "u", password); p != nil || !errors.Is(err, want) {
+			t.Errorf("%s: %v, %v; want %v", password, p, err, want)
+		}
+	}
+	evil := `a&allow=true","password":"good` + "\n"
+	if p, err := ask(evil, "u", "bad2"); p != nil || !errors.Is(err, auth.ErrDenied) {
+		t.Errorf("a client id that is JSON: %v, %v", p, err)
+	}
+	var got struct{ ClientID, Password string }
+	if err := json.Unmarshal([]byte(last.Load().(string)), &got); err != nil || got.ClientID != evil || got.Password != "bad2" {
+		t.Errorf("the webhook got %+v, %v", got, err)
+	}
+	hook.Close()
+	if _, err := ask("c", "new", "good"); !errors.Is(err, auth.ErrUnavailable) {
+		t.Errorf("without the webhook: %v, want ErrUnavailable", err)
+	}
+}

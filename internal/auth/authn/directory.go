@@ -1,0 +1,212 @@
+package authn
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
+	"github.com/umbra-iot/umbra/internal/objects"
+)
+
+// Kinds of objects that are credentials.
+const (
+	KindUser  = "user"
+	KindKey   = "key"
+	KindToken = "token"
+)
+
+// Directory is the credentials that count: those of a file and those of the
+// store. A credential of the file takes the place of one with the same name in
+// the store, so that an operator who has locked himself out gets in again. Its
+// methods may be called at the same time.
+type Directory struct {
+	file   string
+	sealer *credential.Sealer
+	log    *slog.Logger
+	now    func() time.Time
+
+	current atomic.Pointer[credential.File]
+
+	mu       sync.Mutex // guards what follows
+	fromFile *credential.File
+	stored   credential.File
+	seen     os.FileInfo // of the file, when it was read last
+	onChange func(ids map[string]bool)
+}
+
+// DirectoryOptions of a Directory.
+type DirectoryOptions struct {
+	File   string             // "" for none
+	Sealer *credential.Sealer // opens the secrets of access keys in the store; nil when there are none
+	Log    *slog.Logger       // default: discard
+	Now    func() time.Time   // default time.Now
+}
+
+// NewDirectory reads the file.
+func NewDirectory(o DirectoryOptions) (*Directory, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	d := &Directory{file: o.File, sealer: o.Sealer, log: o.Log, now: o.Now, fromFile: &credential.File{}}
+	d.current.Store(&credential.File{})
+	if err := d.Reload(); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// OnChange has fn called after each change, with the IDs of the principals
+// whose credentials are gone or not the same any more. It is set before the first one.
+func (d *Directory) OnChange(fn func(ids map[string]bool)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.onChange = fn
+}
+
+// Follow takes over the credentials of the store, now and when they change.
+func (d *Directory) Follow(ctx context.Context, s *objects.Store) error {
+	for _, kind := range []string{KindUser, KindKey, KindToken} {
+		if err := s.Watch(ctx, kind, func(list []objects.Object) { d.take(kind, list) }); err != nil {
+			return fmt.Errorf("authn: %w", err)
+		}
+	}
+	return nil
+}
+
+// Reload reads the file again, if it has changed. When it cannot be read, what was read before stays in force.
+func (d *Directory) Reload() error {
+	if d.file == "" {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	info, err := os.Stat(d.file)
+	if err == nil && d.seen != nil && info.ModTime().Equal(d.seen.ModTime()) && info.Size() == d.seen.Size() {
+		return nil
+	}
+	if err != nil && d.seen != nil {
+		return fmt.Errorf("authn: %w", err)
+	}
+	f, err := credential.ReadFile(d.file)
+	if err != nil {
+		return err
+	}
+	d.seen, d.fromFile = info, f
+	d.merge()
+	return nil
+}
+
+// take takes over the objects of a kind. One that cannot be read is left out: it lets nobody in.
+func (d *Directory) take(kind string, list []objects.Object) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch kind {
+	case KindUser:
+		d.stored.Users = decode[credential.User](d, list)
+	case KindToken:
+		d.stored.Tokens = decode[credential.Token](d, list)
+	case KindKey:
+		d.stored.Keys = decode[credential.AccessKey](d, list)
+		for id, k := range d.stored.Keys {
+			secret, err := d.unseal(id, k)
+			if err != nil {
+				d.log.Error("access key cannot be used", "key", id, "error", err)
+				delete(d.stored.Keys, id)
+				continue
+			}
+			k.Secret = secret
+			d.stored.Keys[id] = k
+		}
+	}
+	d.merge()
+}
+
+func (d *Directory) unseal(id string, k credential.AccessKey) (string, error) {
+	if d.sealer == nil {
+		return "", fmt.Errorf("authn: no key for the secrets of the store")
+	}
+	return d.sealer.Open(id, k.Sealed)
+}
+
+func decode[T any](d *Directory, list []objects.Object) map[string]T {
+	all := make(map[string]T, len(list))
+	for _, o := range list {
+		var v T
+		if err := json.Unmarshal(o.Body, &v); err != nil {
+			d.log.Error("credential cannot be read", "kind", o.Kind, "name", o.Name, "error", err)
+			continue
+		}
+		all[o.Name] = v
+	}
+	return all
+}
+
+// merge puts file and store together, and tells what has changed. mu is held.
+func (d *Directory) merge() {
+	old := d.current.Load()
+	now := &credential.File{
+		Users:  over(d.stored.Users, d.fromFile.Users),
+		Keys:   over(d.stored.Keys, d.fromFile.Keys),
+		Tokens: over(d.stored.Tokens, d.fromFile.Tokens),
+	}
+	d.current.Store(now)
+	if d.onChange == nil {
+		return
+	}
+	gone := map[string]bool{}
+	changed(gone, auth.User, old.Users, now.Users)
+	changed(gone, auth.AccessKey, old.Keys, now.Keys)
+	changed(gone, auth.Token, old.Tokens, now.Tokens)
+	if len(gone) > 0 {
+		d.onChange(gone)
+	}
+}
+
+func over[T any](below, above map[string]T) map[string]T {
+	all := maps.Clone(below)
+	if all == nil {
+		all = map[string]T{}
+	}
+	maps.Copy(all, above)
+	return all
+}
+
+func changed[T any](gone map[string]bool, kind auth.Kind, old, now map[string]T) {
+	for name, was := range old {
+		if is, ok := now[name]; !ok || !reflect.DeepEqual(was, is) {
+			gone[auth.NewID(kind, name)] = true
+		}
+	}
+}
+
+func (d *Directory) expired(g credential.Grant) bool {
+	return !g.Expires.IsZero() && !d.now().Before(g.Expires)
+}
+
+// user returns a user whose credential has not expired.
+func (d *Directory) user(name string) (credential.User, bool) {
+	u, ok := d.current.Load().Users[name]
+	return u, ok && !d.expired(u.Grant)
+}
+
+func (d *Directory) key(id string) (credential.AccessKey, bool) {
+	k, ok := d.current.Load().Keys[id]
+	return k, ok && !d.expired(k.Grant)
+}
+
+func (d *Directory) token(id string) (credential.Token, bool) {
+	t, ok := d.current.Load().Tokens[id]
+	return t, ok && !d.expired(t.Grant)
+}

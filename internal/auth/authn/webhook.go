@@ -1,0 +1,204 @@
+package authn
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
+)
+
+// Bounds of the webhook.
+const (
+	maxAnswer   = 64 << 10
+	maxAnswers  = 10_000          // that are remembered
+	denialsLast = 5 * time.Second // at most as long as acceptances
+)
+
+// WebhookOptions of a custom authenticator.
+type WebhookOptions struct {
+	URL      string
+	Timeout  time.Duration // default 3 s
+	Remember time.Duration // the longest that an answer counts; default 1 min
+	Parallel int           // requests at a time; default 32
+	Now      func() time.Time
+}
+
+// Webhooks asks a server of the operator's who a client is: it POSTs what the
+// client shows as JSON and gets an answer as JSON. Answers are remembered. What is
+// no answer refuses. Its methods may be called at the same time.
+type Webhooks struct {
+	o      WebhookOptions
+	client *http.Client
+	turns  chan struct{}
+	salt   string // of the memory: who reads it learns no passwords
+
+	mu      sync.Mutex // guards what follows
+	answers map[[sha256.Size]byte]remembered
+}
+
+type remembered struct {
+	principal *auth.Principal // nil for a refusal
+	until     time.Time
+}
+
+// question is the body of the request.
+type question struct {
+	Listener string `json:"listener"`
+	ClientID string `json:"clientId"` // "" over HTTP
+	Username string `json:"username"`
+	Password string `json:"password"`
+	Remote   string `json:"remote"` // address of the client, "" when it is not known
+}
+
+// answer is the body of the response.
+type answer struct {
+	Allow    bool     `json:"allow"`
+	Name     string   `json:"name"` // of the principal; default: the username
+	Groups   []string `json:"groups"`
+	Policies []string `json:"policies"`
+	TTL      int      `json:"ttl"` // seconds that the answer counts at most; 0 is as long as the settings say
+}
+
+// NewWebhooks returns a webhook.
+func NewWebhooks(o WebhookOptions) *Webhooks {
+	if o.Timeout == 0 {
+		o.Timeout = 3 * time.Second
+	}
+	if o.Remember == 0 {
+		o.Remember = time.Minute
+	}
+	if o.Parallel == 0 {
+		o.Parallel = 32
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Webhooks{
+		o: o, client: newClient(o.Timeout), turns: make(chan struct{}, o.Parallel), salt: rand.Text(),
+		answers: map[[sha256.Size]byte]remembered{},
+	}
+}
+
+// ask returns the principal of a client.
+func (w *Webhooks) ask(ctx context.Context, s shown) (*auth.Principal, error) {
+	q := question{Listener: s.Listener, ClientID: s.ClientID, Username: s.Username, Password: s.Secret}
+	if s.Remote.IsValid() {
+		q.Remote = s.Remote.String()
+	}
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", auth.ErrDenied, err)
+	}
+	id := sha256.Sum256(append([]byte(w.salt), body...))
+	if r, ok := w.recall(id); ok {
+		return verdict(r.principal)
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.o.Timeout)
+	defer cancel()
+	select {
+	case w.turns <- struct{}{}:
+		defer func() { <-w.turns }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: webhook: %w", auth.ErrUnavailable, context.Cause(ctx))
+	}
+	a, err := w.post(ctx, body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: webhook: %w", auth.ErrUnavailable, err)
+	}
+	r, err := w.judge(a, s)
+	if err != nil {
+		return nil, fmt.Errorf("%w: webhook: %w", auth.ErrUnavailable, err)
+	}
+	w.note(id, r)
+	return verdict(r.principal)
+}
+
+func verdict(p *auth.Principal) (*auth.Principal, error) {
+	if p == nil {
+		return nil, fmt.Errorf("%w: by the webhook", auth.ErrDenied)
+	}
+	return p, nil
+}
+
+func (w *Webhooks) post(ctx context.Context, body []byte) (a answer, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.o.URL, bytes.NewReader(body))
+	if err != nil {
+		return a, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return answer{}, nil
+	default:
+		return a, fmt.Errorf("answer %s", resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return a, err
+	}
+	return a, json.Unmarshal(data, &a)
+}
+
+// judge makes a principal of an answer.
+func (w *Webhooks) judge(a answer, s shown) (remembered, error) {
+	last := w.o.Remember
+	if ttl := time.Duration(a.TTL) * time.Second; ttl > 0 && ttl < last {
+		last = ttl
+	}
+	if !a.Allow {
+		return remembered{until: w.o.Now().Add(min(last, denialsLast))}, nil
+	}
+	if a.Name == "" {
+		a.Name = s.Username
+	}
+	if err := credential.CheckName(a.Name); err != nil {
+		return remembered{}, err
+	}
+	p := &auth.Principal{
+		ID: auth.NewID(auth.Webhook, a.Name), Kind: auth.Webhook, Name: a.Name, Groups: a.Groups, Policies: a.Policies,
+	}
+	return remembered{principal: p, until: w.o.Now().Add(last)}, nil
+}
+
+func (w *Webhooks) recall(id [sha256.Size]byte) (remembered, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r, ok := w.answers[id]
+	return r, ok && w.o.Now().Before(r.until)
+}
+
+// note remembers an answer. When there are too many, those that do not count any more go first, and then any.
+func (w *Webhooks) note(id [sha256.Size]byte, r remembered) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.answers) >= maxAnswers {
+		now := w.o.Now()
+		for old, e := range w.answers {
+			if !now.Before(e.until) {
+				delete(w.answers, old)
+			}
+		}
+		for old := range w.answers {
+			if len(w.answers) < maxAnswers {
+				break
+			}
+			delete(w.answers, old)
+		}
+	}
+	w.answers[id] = r
+}
