@@ -42,7 +42,7 @@ SEED ?= 0
 STORE ?=
 STEPS ?= 1000000
 torture: test-deps ## break everything for DURATION (1h), on STORE (pebble, redis; both), SEED repeats a run's order of faults
-	go test -count=1 -run '^Test(Model|Crashes)$$' -timeout 2h ./broker/session -args -steps=$(STEPS)
+	go test -count=1 -run '^Test(Model|Crashes)$$' -timeout 2h ./broker/session -args -steps=$(STEPS) -durable-steps=200000
 	go test -count=1 -run '^TestTorture$$' -v -timeout 0 ./test/e2e -args -torture=$(DURATION) -torture.store=$(STORE) -torture.seed=$(SEED)
 
 bench: ## run the benchmarks (bench/README.md tells how to read them)

@@ -31,7 +31,6 @@ type client struct {
 	will      *will  // of the connection, or, while offline, waiting for its delay
 	willAt    int64  // ms since the epoch when the waiting will is sent
 	timer     *time.Timer
-	scans     []scan                // retained messages still to be delivered
 	deltas    map[shadow.ID]uint64  // last version of the deltas that came while the current one was asked for
 	waiting   map[uint16][]ackPlace // QoS 2 publishes under way, with the places of their repetitions
 	last      Connection            // for GetConnection
@@ -153,10 +152,7 @@ func (c *client) roomFor(m *wire.Message, now int64) bool {
 		return true
 	}
 	c.b.count.forbidden.Add(1)
-	if now-c.warned >= warnInterval.Milliseconds() {
-		c.warned = now
-		c.b.log.Warn("messages are refused because the queue of a session is full", "client_id", c.id, "queued", c.sess.Len())
-	}
+	c.tellFull("refused", now)
 	return false
 }
 
@@ -208,16 +204,34 @@ func (c *client) countDropped() {
 	if n == c.counted {
 		return
 	}
-	if now := c.b.now(); n.Full != c.counted.Full && now-c.warned >= warnInterval.Milliseconds() {
-		c.warned = now
-		c.b.log.Warn("messages are dropped because the queue of a session is full", "client_id", c.id, "dropped", n.Full)
+	if n.Full != c.counted.Full {
+		c.tellFull("dropped", c.b.now())
 	}
 	c.b.count.dropped(n, c.counted)
 	c.counted = n
 }
 
-// warnInterval is how often a session's full queue is logged.
+// warnInterval is how often a session's full queue is told of.
 const warnInterval = time.Minute
+
+// tellFull logs that messages are dropped, or refused, because the queue is full, and tells of it with an event, which
+// leaves when no mutex is held. mu is held.
+func (c *client) tellFull(kind string, now int64) {
+	if now-c.warned < warnInterval.Milliseconds() {
+		return
+	}
+	c.warned = now
+	queued, dropped := c.sess.Len()+c.sess.InFlight(), c.sess.Counters().Full
+	c.b.log.Warn("the queue of a session is full", "client_id", c.id, "messages_are", kind, "queued", queued, "dropped", dropped)
+	e := c.event(kind, now)
+	e.MessagesQueued, e.MessagesDropped = &queued, &dropped
+	if c.b.begin() {
+		go func() {
+			defer c.b.tasks.Done()
+			c.b.emit("queue/"+kind, e)
+		}()
+	}
+}
 
 // resume goes on delivering to k after it was slow.
 func (c *client) resume(k *conn) {
@@ -294,7 +308,7 @@ func (c *client) detach(k *conn, end *cause) {
 // in the aftermath, another one waits. mu is held.
 func (c *client) release(end *cause, now int64, a *aftermath) {
 	k := c.conn
-	c.conn, c.scans, c.deltas = nil, nil, nil
+	c.conn, c.deltas = nil, nil
 	c.sess.Disconnect(now)
 	c.last.Connected, c.last.ConnectedSince, c.last.DisconnectedSince, c.last.DisconnectReason = false, 0, now, end.reason
 	if c.live {

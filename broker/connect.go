@@ -99,6 +99,9 @@ func (c *conn) accept(pk *packets.Packet) packets.Code {
 	if code := c.authenticate(pk); code != packets.CodeSuccess {
 		return code
 	}
+	if !c.takes(len(c.welcome())) {
+		return packets.ErrPacketTooLarge
+	}
 	if !c.b.authorize(Access{Action: Connect, Principal: c.principal, ClientID: c.clientID}) {
 		return packets.ErrNotAuthorized
 	}
@@ -208,7 +211,11 @@ func newSessionID() string {
 }
 
 // connack accepts the connection.
-func (c *conn) connack() {
+func (c *conn) connack() { c.out.add(c.welcome(), true) }
+
+// welcome is the CONNACK packet of a connection that is accepted. If it were too large for the client, it is without
+// what is true when nothing is said.
+func (c *conn) welcome() []byte {
 	pk := packets.Packet{SessionPresent: c.present && c.version > 3} // 3.1 has no such flag; [MQTT-3.2.2-2], [MQTT-3.2.2-3]
 	p := &pk.Properties
 	if c.expiry != c.askedExpiry {
@@ -223,18 +230,27 @@ func (c *conn) connack() {
 	p.ReceiveMaximum = c.b.limits.ReceiveMaximum
 	p.MaximumPacketSize = uint32(c.b.limits.packetBytes())
 	p.TopicAliasMaximum = c.b.limits.TopicAliasMaximum
-	p.RetainAvailable, p.RetainAvailableFlag = 1, true
-	p.WildcardSubAvailable, p.WildcardSubAvailableFlag = 1, true
+	if c.b.profile.NoQoS2 {
+		p.MaximumQos, p.MaximumQosFlag = 1, true // [MQTT-3.2.2-9]
+	}
 	p.SubIDAvailable, p.SubIDAvailableFlag = 1, true
 	if c.b.profile.NoIdentifiers {
 		p.SubIDAvailable = 0
 	}
-	if c.b.profile.NoQoS2 {
-		p.MaximumQos, p.MaximumQosFlag = 1, true // [MQTT-3.2.2-9]
-	}
+	p.RetainAvailable, p.RetainAvailableFlag = 1, true
+	p.WildcardSubAvailable, p.WildcardSubAvailableFlag = 1, true
 	p.SharedSubAvailable, p.SharedSubAvailableFlag = 1, true
-	c.sendConnack(&pk)
+	packet := c.encodeConnack(&pk)
+	if !c.takes(len(packet)) {
+		p.RetainAvailableFlag, p.WildcardSubAvailableFlag, p.SharedSubAvailableFlag = false, false, false
+		p.SubIDAvailableFlag = c.b.profile.NoIdentifiers
+		packet = c.encodeConnack(&pk)
+	}
+	return packet
 }
+
+// takes reports whether the client takes a packet of that size [MQTT-3.1.2-24].
+func (c *conn) takes(size int) bool { return c.packetMax == 0 || int64(size) <= int64(c.packetMax) }
 
 // refuse says why there is no connection. A malformed CONNECT of a known
 // protocol before MQTT 5 gets no CONNACK [MQTT-3.1.4-1 of 3.1.1].
@@ -248,15 +264,17 @@ func (c *conn) refuse(code packets.Code, known bool) {
 		}
 		pk.ReasonCode = returnCode(code.Code)
 	}
-	c.sendConnack(&pk)
+	if packet := c.encodeConnack(&pk); c.takes(len(packet)) {
+		c.out.add(packet, true)
+	}
 }
 
-func (c *conn) sendConnack(pk *packets.Packet) {
+func (c *conn) encodeConnack(pk *packets.Packet) []byte {
 	pk.FixedHeader.Type = packets.Connack
 	pk.ProtocolVersion = byte(c.version)
 	var buf bytes.Buffer
 	_ = pk.ConnackEncode(&buf) // never fails
-	c.out.add(buf.Bytes(), true)
+	return buf.Bytes()
 }
 
 // returnCode is the MQTT 3.1.1 return code (3.2.2.3) for a reason code of MQTT 5.
@@ -297,6 +315,7 @@ func (c *conn) established() {
 	if !alive {
 		return
 	}
+	c.client.scanOn(c, true)
 	c.b.emit("presence/connected", joined)
 	c.announce(asked)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/schemas"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
@@ -222,6 +224,56 @@ func TestRetainedSurvivesKill(t *testing.T) {
 		s.settled(t)
 		return len(s.items(t, 2)) == 1
 	})
+}
+
+// The SUBACK promises all that is retained. A client that is cut off, or whose server dies, gets the rest when it is back.
+func TestRetainedMessagesGoOnWhereTheyWereInterrupted(t *testing.T) {
+	t.Parallel()
+	const topics, step = 300, 70
+	s := start(t, broker.Options{})
+	p := s.connect(t, connectOptions{id: "pub"})
+	for i := range topics {
+		pk := message(fmt.Sprintf("r/%03d", i), "x", 1, 1)
+		pk.FixedHeader.Retain = true
+		p.publish(pk)
+	}
+	o := device("sub")
+	o.edit = func(pk *packets.Packet) { pk.Properties.ReceiveMaximum = 10 }
+	sub := s.connect(t, o)
+	sub.subscribe(1, "#", "r/299")
+	got := map[string]int{}
+	take := func(n int) {
+		for range n {
+			pk := sub.want(packets.Publish)
+			if !pk.FixedHeader.Retain {
+				t.Errorf("%s comes without the retain flag", pk.TopicName)
+			}
+			got[pk.TopicName]++
+			sub.acknowledge(pk)
+		}
+	}
+	for round := 0; len(got)+step < topics; round++ {
+		take(step)
+		if round%2 == 0 {
+			s = s.kill(t, broker.Options{})
+		}
+		sub = s.again(t, o, true)
+	}
+	for len(got) < topics || got["r/299"] < 2 {
+		take(1)
+	}
+	sub.wantQuiet()
+	repeated := 0
+	for _, times := range got {
+		repeated += times - 1
+	}
+	t.Logf("%d came again", repeated)
+	s.settled(t)
+	for _, key := range s.items(t, 1) {
+		if strings.HasPrefix(key, `sub/"r`) || strings.HasPrefix(key, `sub/"m`) {
+			t.Errorf("left in the store: %s", key)
+		}
+	}
 }
 
 func TestWillsAreSentAfterKill(t *testing.T) {
@@ -547,6 +599,10 @@ func (*forgetful) Announced(context.Context, []statestore.Mark) error { return n
 
 func TestQueuePolicies(t *testing.T) {
 	t.Parallel()
+	validator, err := schemas.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, refuses := range []bool{false, true} {
 		s := start(t, broker.Options{Limits: broker.Limits{QueueMessages: 2, QueueRefuses: refuses}})
 		c := s.connect(t, device("sub"))
@@ -556,19 +612,35 @@ func TestQueuePolicies(t *testing.T) {
 			k, _ := s.Connection("sub")
 			return !k.Connected
 		})
+		operator := s.connect(t, connectOptions{id: "operator"})
+		operator.subscribe(1, "$aws/events/queue/+/+")
 		p := s.connect(t, connectOptions{id: "pub"})
 		var codes []byte
 		for i := range 3 {
 			p.send(message("t", fmt.Sprint(i), 1, uint16(i+1)))
 			codes = append(codes, p.want(packets.Puback).ReasonCode)
 		}
-		want, first := byte(0), "1"
+		want, first := byte(0), "2"
 		if refuses {
 			want, first = 0x97, "0"
 			v3 := s.connect(t, connectOptions{id: "v3", version: 4})
 			v3.send(message("t", "3", 1, 1))
 			v3.wantEnd(0)
+		} else {
+			p.publish(message("t", "4", 1, 9))
 		}
+		kind, dropped := "dropped", 1
+		if refuses {
+			kind, dropped = "refused", 0
+		}
+		event := operator.wantMessage("$aws/events/queue/" + kind + "/sub").Payload
+		if field[string](t, event, "eventType") != kind || field[int](t, event, "messagesQueued") != 2 || field[int](t, event, "messagesDropped") != dropped {
+			t.Errorf("refuses %t: event %s", refuses, event)
+		}
+		if err := validator.Validate("queue-event", event); err != nil {
+			t.Error(err)
+		}
+		operator.wantQuiet() // the second one is within a minute
 		if codes[2] != want {
 			t.Errorf("refuses %t: PUBACK = %#x, want %#x", refuses, codes[2], want)
 		}

@@ -22,6 +22,8 @@ type event struct {
 	DisconnectReason    string   `json:"disconnectReason,omitempty"`
 	VersionNumber       *int64   `json:"versionNumber,omitempty"`
 	Topics              []string `json:"topics,omitempty"`
+	MessagesQueued      *int     `json:"messagesQueued,omitempty"`
+	MessagesDropped     *uint64  `json:"messagesDropped,omitempty"`
 }
 
 // nextVersion returns a version number for a connection: it grows, also over a

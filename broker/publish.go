@@ -302,7 +302,7 @@ func (c *conn) settled(pk *packets.Packet) bool {
 			received = s.Received(pk.PacketID, pk.ReasonCode)
 		}
 		c.client.pump(now, true)
-		more = len(c.client.scans) > 0
+		_, _, more = s.Scan()
 	})
 	if pk.FixedHeader.Type == packets.Pubrec && pk.ReasonCode < wire.ReasonFailure {
 		c.pubrel(pk.PacketID, received)

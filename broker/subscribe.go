@@ -17,6 +17,9 @@ func (c *conn) subscribe(pk *packets.Packet) bool {
 	if code := checkSubscribe(pk); code != packets.CodeSuccess {
 		return c.reject(code)
 	}
+	if !c.takes(wire.SubAckSize(len(pk.Filters))) {
+		return c.reject(packets.ErrPacketTooLarge)
+	}
 	if c.b.profile.NoIdentifiers && len(pk.Properties.SubscriptionIdentifier) > 0 {
 		return c.reject(packets.ErrSubscriptionIdentifiersNotSupported)
 	}
@@ -123,6 +126,9 @@ func (c *conn) unsubscribe(pk *packets.Packet) bool {
 	if code := pk.UnsubscribeValidate(); code != packets.CodeSuccess {
 		return c.reject(code)
 	}
+	if !c.takes(wire.SubAckSize(len(pk.Filters))) {
+		return c.reject(packets.ErrPacketTooLarge)
+	}
 	var (
 		reasons = make([]byte, len(pk.Filters))
 		gone    []string
@@ -136,7 +142,6 @@ func (c *conn) unsubscribe(pk *packets.Packet) bool {
 				continue
 			}
 			gone = append(gone, filter)
-			c.client.scanNoMore(filter)
 		}
 	})
 	if !alive || !c.commit() {
@@ -150,14 +155,6 @@ func (c *conn) unsubscribe(pk *packets.Packet) bool {
 // scanPage is how many retained messages are looked at in one step.
 const scanPage = 64
 
-// scan is the delivery of the retained messages for one subscription, which goes
-// on in steps as the client takes them.
-type scan struct {
-	filter string
-	after  string // topic of the last one
-	entry  topic.Entry[*client]
-}
-
 // scanLater notes that the retained messages for a subscription have to be
 // delivered [MQTT-3.3.1-9] to [MQTT-3.3.1-11]. mu is held.
 func (c *client) scanLater(filter string, o topic.Options, existed bool) {
@@ -167,8 +164,11 @@ func (c *client) scanLater(filter string, o topic.Options, existed bool) {
 	if c.b.profile.RetainedByName && strings.ContainsAny(filter, "+#") {
 		return
 	}
-	c.scanNoMore(filter)
-	c.scans = append(c.scans, scan{filter: filter, entry: entryOf(o)})
+	if page := c.b.retainedFor(filter).Match(filter, "", scanPage, c.b.now()); len(page.Messages) == 0 && page.Done {
+		c.sess.EndScan(filter)
+		return
+	}
+	c.sess.BeginScan(filter)
 }
 
 // entryOf is the entry of one subscription alone.
@@ -178,16 +178,6 @@ func entryOf(o topic.Options) topic.Entry[*client] {
 		e.Identifiers = []uint32{o.Identifier}
 	}
 	return e
-}
-
-// scanNoMore ends the scan for a filter. mu is held.
-func (c *client) scanNoMore(filter string) {
-	for i := range c.scans {
-		if c.scans[i].filter == filter {
-			c.scans = append(c.scans[:i:i], c.scans[i+1:]...)
-			return
-		}
-	}
 }
 
 // scanOn delivers retained messages as long as the client keeps up. Where it
@@ -201,21 +191,25 @@ func (c *client) scanOn(k *conn, reader bool) {
 
 // scanStep delivers one page and reports whether there may be another. mu is held.
 func (c *client) scanStep(reader bool) bool {
-	if len(c.scans) == 0 || c.sess.Len() > 0 || !c.live || !c.conn.out.room() {
+	s, o, ok := c.sess.Scan()
+	if !ok || c.sess.Len() > 0 || !c.live || !c.conn.out.room() {
 		return false
 	}
-	now := c.b.now()
-	s := &c.scans[0]
-	page := c.b.retainedFor(s.filter).Match(s.filter, s.after, scanPage, now)
-	for _, m := range page.Messages {
+	now, entry := c.b.now(), entryOf(o)
+	page := c.b.retainedFor(s.Filter).Match(s.Filter, s.After, scanPage, now)
+	for i, m := range page.Messages {
 		if !c.fits(m.Message, now) {
+			if i > 0 {
+				c.sess.Scanned(page.Messages[i-1].Topic)
+			}
 			return false
 		}
-		c.hand(m.Message, &s.entry, true, now)
-		s.after = m.Topic
+		c.hand(m.Message, &entry, true, now)
 	}
-	if s.after = page.Next; page.Done {
-		c.scans = c.scans[1:]
+	if page.Done {
+		c.sess.EndScan(s.Filter)
+	} else {
+		c.sess.Scanned(page.Next)
 	}
 	c.pump(now, reader)
 	return true

@@ -448,14 +448,15 @@ func TestEndedSessionLeavesNothing(t *testing.T) {
 		s.Connect(params(0), start)
 		d := disk{}
 		s.Subscribe("t", topic.Options{})
+		s.BeginScan("t")
 		s.InboundQoS2(1)
 		put(s, 2, "a", "b")
 		d.save(s)
 		write(s)
 		put(s, 1, "c")
 		d.save(s)
-		if len(d) != 8 {
-			t.Errorf("%d items, want 8: %q", len(d), d)
+		if len(d) != 9 {
+			t.Errorf("%d items, want 9: %q", len(d), d)
 		}
 		put(s, 1, "d")
 		end(s)
@@ -464,6 +465,43 @@ func TestEndedSessionLeavesNothing(t *testing.T) {
 			t.Errorf("%s: left in the store: %q", name, d)
 		}
 	}
+}
+
+// TestScansSurvive restores a session from the store after each step of the delivery of retained messages.
+func TestScansSurvive(t *testing.T) {
+	t.Parallel()
+	s := session.New(session.Config{Durable: true})
+	s.Connect(params(0), start)
+	d := disk{}
+	want := func(filter, after string) {
+		t.Helper()
+		stored, _ := d.restore(t, start)
+		for name, s := range map[string]*session.Session{"session": s, "stored session": stored} {
+			sc, o, ok := s.Scan()
+			if ok != (filter != "") || sc.Filter != filter || sc.After != after || ok && o.QoS != 1 {
+				t.Errorf("Scan() of the %s = %+v, %+v, %t, want %q after %q", name, sc, o, ok, filter, after)
+			}
+		}
+	}
+	for _, filter := range []string{"a/#", "b/+", "c"} {
+		s.Subscribe(filter, topic.Options{QoS: 1})
+		s.BeginScan(filter)
+	}
+	d.save(s)
+	want("a/#", "")
+	s.Scanned("a/1")
+	s.Scanned("a/2")
+	d.save(s)
+	want("a/#", "a/2")
+	s.BeginScan("a/#") // subscribed again
+	s.EndScan("b/+")
+	s.Connect(params(0), start)
+	s.Unsubscribe("a/#")
+	d.save(s)
+	want("c", "")
+	s.EndScan("c")
+	d.save(s)
+	want("", "")
 }
 
 func TestOnlyDurableSessionsAreStored(t *testing.T) {

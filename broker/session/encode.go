@@ -15,6 +15,7 @@ import (
 //	'f' sequence      flags and packet identifier of a message in flight, where they are not with the message
 //	'i' identifier    QoS 2 publish of the client whose PUBREL has not come: nothing, or number and topic of what it asks for
 //	'm' sequence      message: flags, packet identifier or 0, subscription identifiers, record
+//	'r' filter        scan of retained messages: topic of the last one
 //	's' filter        subscription: flags, identifier
 //
 // Sequences are 8 bytes and packet identifiers 2, big-endian; all other numbers are varints.
@@ -23,6 +24,7 @@ const (
 	keyFlight       = 'f'
 	keyInbound      = 'i'
 	keyMessage      = 'm'
+	keyScan         = 'r'
 	keySubscription = 's'
 )
 
@@ -99,6 +101,11 @@ func (e *encoder) change(s *Session, c *change) {
 			e.options(o)
 		}
 		e.item(from, end)
+	case changeScan:
+		e.buf = append(append(e.buf, keyScan), c.filter...)
+		end := len(e.buf)
+		e.scan(s, c.filter)
+		e.item(from, end)
 	case changeInbound:
 		e.buf = binary.BigEndian.AppendUint16(append(e.buf, keyInbound), c.id)
 		end := len(e.buf)
@@ -125,6 +132,14 @@ func (e *encoder) message(c *change) {
 		e.buf = binary.AppendUvarint(e.buf, uint64(id))
 	}
 	e.buf = wire.AppendRecord(e.buf, d.Message)
+}
+
+func (e *encoder) scan(s *Session, filter string) {
+	for i := range s.scans {
+		if s.scans[i].Filter == filter {
+			e.buf = append(append(e.buf, format), s.scans[i].After...)
+		}
+	}
 }
 
 func (e *encoder) options(o topic.Options) {
@@ -202,6 +217,8 @@ func (r *restorer) item(it Item) error {
 			return err
 		}
 		r.found = append(r.found, f)
+	case keyScan:
+		r.s.scans = append(r.s.scans, Scan{Filter: string(key), After: string(v.left)})
 	case keySubscription:
 		flags := v.byte()
 		r.s.Subscribe(string(key), topic.Options{

@@ -17,6 +17,9 @@ func (s *Session) Dump() string {
 	for _, sub := range s.subscriptions {
 		fmt.Fprintf(&b, "subscription %+v\n", sub)
 	}
+	for _, sc := range s.scans {
+		fmt.Fprintf(&b, "scan %+v\n", sc)
+	}
 	for _, id := range slices.Sorted(maps.Keys(s.inbound)) {
 		fmt.Fprintf(&b, "inbound %d %+v\n", id, s.inbound[id])
 	}

@@ -31,6 +31,7 @@ const (
 	changeNoFlight
 	changeSubscription
 	changeInbound
+	changeScan
 )
 
 // change is one thing that the store does not know yet.
@@ -164,9 +165,15 @@ func (r *recorder) finishes(f *flight) {
 }
 
 // subscribes records that the subscription to filter is another, or gone.
-func (r *recorder) subscribes(filter string) {
-	same := func(c change) bool { return c.kind == changeSubscription && c.filter == filter }
+func (r *recorder) subscribes(filter string) { r.filter(changeSubscription, filter) }
+
+// scans records that the scan for filter has got on, or is over.
+func (r *recorder) scans(filter string) { r.filter(changeScan, filter) }
+
+// filter records a change of which Drain finds out what has become of it.
+func (r *recorder) filter(kind changeKind, filter string) {
+	same := func(c change) bool { return c.kind == kind && c.filter == filter }
 	if !slices.ContainsFunc(r.changes, same) {
-		r.add(change{kind: changeSubscription, filter: filter})
+		r.add(change{kind: kind, filter: filter})
 	}
 }

@@ -73,6 +73,7 @@ type Session struct {
 	ended     int64 // when the last connection did
 
 	subscriptions []Subscription // by filter
+	scans         []Scan         // the first goes on
 	inbound       map[uint16]Request
 
 	waiting      queue

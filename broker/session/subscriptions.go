@@ -27,6 +27,7 @@ func (s *Session) Unsubscribe(filter string) (existed bool) {
 	if existed {
 		s.subscriptions = slices.Delete(s.subscriptions, i, i+1)
 		s.rec.subscribes(strings.Clone(filter))
+		s.EndScan(filter)
 	}
 	return existed
 }

@@ -94,6 +94,12 @@ func AppendUnsuback(dst []byte, v Version, a SubAck) []byte {
 	return append(dst, a.Reasons...)
 }
 
+// SubAckSize returns the length of a SUBACK or UNSUBACK packet of MQTT 5 with so many reason codes and no reason string.
+func SubAckSize(reasons int) int {
+	remaining := 2 + 1 + reasons
+	return 1 + varintSize(remaining) + remaining
+}
+
 func appendSubAckHeader(dst []byte, header byte, v Version, a SubAck) []byte {
 	remaining := 2 + len(a.Reasons)
 	if v >= V5 {

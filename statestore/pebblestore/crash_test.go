@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,14 +188,20 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// faults wraps a file system: syncs of logs fail or hang when told to.
+// faults wraps a file system: syncs of logs fail or hang, and tables cannot be created, when told to.
 type faults struct {
-	fail atomic.Bool
-	hang atomic.Pointer[chan struct{}]
+	fail   atomic.Bool
+	hang   atomic.Pointer[chan struct{}]
+	full   atomic.Bool
+	failed atomic.Int64 // tables that could not be created
 }
 
 func (f *faults) wrap(files vfs.FS) vfs.FS {
 	return errorfs.Wrap(files, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") && f.full.Load() {
+			f.failed.Add(1)
+			return syscall.ENOSPC
+		}
 		if op.Kind != errorfs.OpFileSyncData || !strings.HasSuffix(op.Path, ".log") {
 			return nil
 		}
@@ -212,10 +219,12 @@ func TestFailedSync(t *testing.T) {
 	t.Parallel()
 	var f faults
 	var log strings.Builder
+	var failures []error
 	files := vfs.NewMem()
 	s, err := pebblestore.Open("db", statestore.Options{}, pebblestore.Options{
-		FS:  f.wrap(files),
-		Log: slog.New(slog.NewTextHandler(&log, nil)),
+		FS:        f.wrap(files),
+		Log:       slog.New(slog.NewTextHandler(&log, nil)),
+		OnFailure: func(err error) { failures = append(failures, err) },
 	})
 	if err != nil {
 		t.Fatalf("Open() = %v", err)
@@ -238,12 +247,110 @@ func TestFailedSync(t *testing.T) {
 		t.Error("Load after a failed sync = nil, want an error: what it would show may be lost")
 	}
 	_ = s.Close() // reports the failure, too
+	if len(failures) != 1 || !errors.Is(failures[0], errorfs.ErrInjected) {
+		t.Errorf("OnFailure was called with %v, want the failure once", failures)
+	}
 	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
 		t.Errorf("%d errors were logged, want 1:\n%s", n, &log)
 	}
 	s = open(t, files, "db")
 	defer s.Close()
 	checkShadow(t, s, lamp, 1)
+}
+
+// TestNoRoomForTables fills a disk until the store holds more in memory than it wants to: then it makes callers wait for
+// as long as they have time. It tries to write its memory down now and then, and goes on by itself when it can.
+func TestNoRoomForTables(t *testing.T) {
+	t.Parallel()
+	var f faults
+	stalled := make(chan struct{})
+	s, err := pebblestore.Open("db", statestore.Options{HistoryLimit: -1}, pebblestore.Options{
+		FS: f.wrap(vfs.NewMem()), OnFailure: func(err error) { t.Errorf("OnFailure(%v)", err) },
+		Log: slog.New(tellStall{slog.DiscardHandler, sync.OnceFunc(func() { close(stalled) })}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.full.Store(true)
+	big := func(v uint64) statestore.Write {
+		return statestore.Write{Key: lamp, Expect: v, Record: statestore.Record{Version: v + 1, Body: make([]byte, 4<<20)}}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		<-stalled
+		cancel()
+	}()
+	stored := uint64(0)
+	for ; err == nil; stored++ {
+		err = commit(ctx, s, big(stored))
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Commit without room = %v, want %v", err, context.Canceled)
+	}
+	if n := f.failed.Load(); n == 0 || n > 100 {
+		t.Errorf("%d attempts to create a table, want a few", n)
+	}
+	f.full.Store(false)
+	if err := commit(t.Context(), s, put(statestore.Key{Thing: "other"}, 0)); err != nil {
+		t.Errorf("Commit with room again = %v", err)
+	}
+	records, err := s.Load(t.Context(), []statestore.Key{lamp})
+	if err != nil || records[0].Version < stored-1 {
+		t.Errorf("Load() = version %d, %v, want %d at least", records[0].Version, err, stored-1)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("Close() = %v", err)
+	}
+}
+
+// tellStall is a log that calls stalled when writes have to wait.
+type tellStall struct {
+	slog.Handler
+	stalled func()
+}
+
+func (tellStall) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h tellStall) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "writes wait for compactions" {
+		h.stalled()
+	}
+	return nil
+}
+
+// TestOpenOnAFullDisk has Pebble write down what the last process left in the log.
+func TestOpenOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	files := vfs.NewCrashableMem()
+	s := open(t, files, "db")
+	if err := commit(t.Context(), s, put(lamp, 0)); err != nil {
+		t.Fatal(err)
+	}
+	after := files.CrashClone(vfs.CrashCloneCfg{})
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	var f faults
+	f.full.Store(true)
+	s, err := pebblestore.Open("db", statestore.Options{}, pebblestore.Options{FS: f.wrap(after), OnFailure: func(err error) {
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("OnFailure(%v), want %v", err, syscall.ENOSPC)
+		}
+		if f.failed.Load() > 2 {
+			f.full.Store(false)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.failed.Load() == 0 {
+		t.Error("the disk was never full")
+	}
+	checkShadow(t, s, lamp, 1)
+	if err := s.Close(); err != nil {
+		t.Errorf("Close() = %v", err)
+	}
 }
 
 func TestHangingSync(t *testing.T) {

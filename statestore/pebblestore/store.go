@@ -157,27 +157,15 @@ func (s *Store) write(ctx context.Context, b *pebble.Batch) error {
 		s.release()
 		return b.Close()
 	}
-	err := s.health.guard(func() error { return s.db.ApplyNoSyncWait(b, pebble.Sync) })
-	if err != nil {
-		s.release()
-		return s.health.fail(err)
-	}
-	return s.sync(ctx, b)
-}
-
-// sync gives the turn to the next and waits for b to be on disk, or for ctx.
-func (s *Store) sync(ctx context.Context, b *pebble.Batch) error {
 	if ctx.Done() == nil {
-		s.release()
-		return s.synced(b)
+		return s.applied(b)
 	}
 	result := make(chan error, 1)
 	late := &lateSync{done: make(chan struct{})}
 	s.background.Go(func() {
-		result <- s.synced(b)
+		result <- s.applied(b)
 		close(late.done)
 	})
-	s.release()
 	select {
 	case err := <-result:
 		return err
@@ -185,6 +173,17 @@ func (s *Store) sync(ctx context.Context, b *pebble.Batch) error {
 		s.late.Store(late)
 		return fmt.Errorf("pebblestore: commit may or may not be done: %w", ctx.Err())
 	}
+}
+
+// applied applies b, which takes long when tables cannot be written as fast as the log, gives the turn to the next and
+// waits for b to be on disk.
+func (s *Store) applied(b *pebble.Batch) error {
+	err := s.health.guard(func() error { return s.db.ApplyNoSyncWait(b, pebble.Sync) })
+	s.release()
+	if err != nil {
+		return s.health.fail(err)
+	}
+	return s.synced(b)
 }
 
 // synced waits for b to be on disk.

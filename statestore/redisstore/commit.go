@@ -115,7 +115,7 @@ func (c *call) open() []*write {
 // args returns the arguments of the script for some of the writes.
 func (c *commit) args(to *call, writes []*write) []any {
 	k := c.s.keys
-	args := make([]any, 0, 10+len(to.gone)+8*len(writes))
+	args := make([]any, 0, 12+len(to.gone)+8*len(writes))
 	args = append(args, "evalsha", c.s.write.sha, 1+len(writes), k.outbox(to.bucket))
 	for _, w := range writes {
 		args = append(args, k.shadow(w.Key))
@@ -124,7 +124,8 @@ func (c *commit) args(to *call, writes []*write) []any {
 	if to.mark != nil {
 		field = to.mark.field
 	}
-	args = append(args, appendPadded(nil, uint64(c.now), timeLen, 10), len(k.tags[0]), field, to.value, len(to.gone))
+	args = append(args, appendPadded(nil, uint64(c.now), timeLen, 10), len(k.tags[0]), trimEvery, c.s.options.HistoryLimit+2,
+		field, to.value, len(to.gone))
 	for _, field := range to.gone {
 		args = append(args, field)
 	}

@@ -7,13 +7,14 @@
 -- replicas) is refused at the first command that writes, so nothing is done by halves.
 --
 -- KEYS: outbox, then the shadow of each write
--- ARGV: now, length of the tag that the names of all keys begin with,
+-- ARGV: now, length of the tag that the names of all keys begin with, number of versions after which the
+--       history of a shadow is shortened, most fields that a shadow is to have then,
 --       field of the mark or '', mark, number of marks to remove, their fields,
 --       then for each write: start of the header that a live record of the expected version has,
 --       new header, body, lowest version to keep in the history or '',
 --       number of history entries, for each its version and itself
 local never = '000000000000000'
-local now, tagLength, gone = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
+local now, tagLength, step, most, gone = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[7])
 
 local function versionOf(header) return string.sub(header, 1, 20) end
 local function expiresOf(header) return string.sub(header, 21, 35) end
@@ -61,9 +62,17 @@ local function replace(shadow, header, body, first, last)
   end
 end
 
--- Removes the history of a shadow below a version.
+-- Removes the history of a shadow below a version: the entries of the last step, and if there are more, all.
 local function trim(shadow, keep)
   local old = {}
+  for version = math.max(keep - step, 1), keep - 1 do
+    old[#old + 1] = string.format('%.0f', version)
+  end
+  redis.call('HDEL', shadow, unpack(old))
+  if redis.call('HLEN', shadow) <= most then
+    return
+  end
+  old = {}
   for _, field in ipairs(redis.call('HKEYS', shadow)) do
     local version = tonumber(field)
     if version and version < keep then
@@ -91,14 +100,14 @@ local function list(shadow, live)
   end
 end
 
-if ARGV[3] ~= '' then
-  redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
+if ARGV[5] ~= '' then
+  redis.call('HSET', KEYS[1], ARGV[5], ARGV[6])
 end
 if gone > 0 then
-  redis.call('HDEL', KEYS[1], unpack(ARGV, 6, 5 + gone))
+  redis.call('HDEL', KEYS[1], unpack(ARGV, 8, 7 + gone))
 end
 local failed = {}
-local at = 6 + gone
+local at = 8 + gone
 for i = 2, #KEYS do
   local shadow, expect, header, body, keep = KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local first = at + 5

@@ -22,6 +22,8 @@ import (
 const (
 	deliveryRounds = 20
 	deliveryWindow = 8 // publishes of one client that are not acknowledged
+
+	deliveryRetained = 200 // retained messages for collectors
 )
 
 // TestDelivery kills umbrad, and Redis, again and again while clients publish and subscribe, and holds it to what
@@ -57,9 +59,11 @@ func deliveryTest(t *testing.T, u *umbradtest.Umbrad, crash func(round int)) {
 	d := startDelivery(t, u.MQTT())
 	for round := range deliveryRounds {
 		doomed := d.doomed(t)
+		collected := d.collect(t)
 		time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond) // the moment is what is random here
 		crash(round)
 		doomed.Abort()
+		collected()
 		d.verifyKept(t)
 		if t.Failed() {
 			t.Fatalf("in round %d", round+1)
@@ -75,6 +79,7 @@ type delivery struct {
 	publishers  []*peer
 	keeper      *peer // publishes retained messages
 	wills       int
+	collectors  int
 }
 
 // startDelivery lets the clients run until the end of the test.
@@ -101,7 +106,50 @@ func startDelivery(t *testing.T, addr string) *delivery {
 		wg.Go(func() { p.run(ctx) })
 		p.await(t, "the first connection", func() bool { return p.connections > 0 })
 	}
+	d.retain(t)
 	return d
+}
+
+// retain publishes what collectors collect.
+func (d *delivery) retain(t *testing.T) {
+	t.Helper()
+	c := dial(t, d.addr, mqtttest.Options{})
+	defer c.Close()
+	for i := range deliveryRetained {
+		m := mqtttest.Message{Topic: fmt.Sprint("r/", i), Payload: []byte("1"), QoS: 2, Retain: true}
+		if _, err := c.Publish(wait(t), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// collect subscribes to retained messages, with a client that goes away and comes back. The returned function waits
+// until it has all of them, each once, and forgets it.
+func (d *delivery) collect(t *testing.T) (collected func()) {
+	t.Helper()
+	d.collectors++
+	p := newPeer(t, fmt.Sprint("collector-", d.collectors), d.addr, "r/#")
+	p.patience = deliveryRetained
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { p.run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+	p.await(t, "its SUBACK", func() bool { return p.connections > 0 })
+	return func() {
+		p.await(t, "all retained messages", func() bool { return len(p.got) == deliveryRetained })
+		cancel()
+		wg.Wait()
+		eventually(t, func() error {
+			c, err := mqtttest.Dial(wait(t), d.addr, mqtttest.Options{ClientID: p.id})
+			if err == nil {
+				c.Close()
+			}
+			return err
+		})
+	}
 }
 
 // senders are all who publish.

@@ -2,7 +2,9 @@ package mqtt_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -202,6 +204,74 @@ func TestMaximumPacketSize(t *testing.T) {
 	}
 	other.send(message("topic", strings.Repeat("x", int(other.connack.Properties.MaximumPacketSize)), 0, 0))
 	other.wantEnd(0x95)
+}
+
+// TestMaximumPacketSizeOfEveryAnswer asks for answers that are as long as possible, of clients that take little.
+func TestMaximumPacketSizeOfEveryAnswer(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	requests := []packets.Packet{
+		message("$SYS/closed", "", 1, 1), // PUBACK and PUBREC with a reason string
+		message("$SYS/closed", "", 2, 2),
+		{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 3, Filters: make([]packets.Subscription, 30)},
+		{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 4, Filters: make([]packets.Subscription, 30)},
+	}
+	for i := range requests {
+		for j := range requests[i].Filters {
+			requests[i].Filters[j].Filter = fmt.Sprint("filter/", j)
+		}
+	}
+	const (
+		refusal = 2 + 3           // CONNACK with a reason code and nothing else
+		welcome = refusal + 11    // with three limits
+		suback  = 2 + 2 + 1 + 30  // and UNSUBACK
+		whole   = suback + 3 + 40 // with reason strings
+	)
+	for limit := uint32(1); limit <= whole; limit++ {
+		var types []byte
+		for _, pk := range s.answers(t, limit, requests) {
+			if size := 2 + pk.FixedHeader.Remaining; size > int(limit) {
+				t.Errorf("a client that takes %d bytes got a packet of type %d with %d", limit, pk.FixedHeader.Type, size)
+			}
+			if pk.FixedHeader.Type == packets.Connack && (pk.ReasonCode == 0x95) != (limit < welcome) {
+				t.Errorf("CONNACK to a client that takes %d bytes = %#x", limit, pk.ReasonCode)
+			}
+			types = append(types, pk.FixedHeader.Type)
+		}
+		want := []byte{packets.Connack, packets.Puback, packets.Pubrec, packets.Unsuback, packets.Suback, packets.Disconnect}
+		switch {
+		case limit < refusal:
+			want = nil
+		case limit < welcome:
+			want = want[:1]
+		case limit < suback:
+			want = []byte{packets.Connack, packets.Puback, packets.Pubrec, packets.Disconnect}
+		}
+		if !bytes.Equal(types, want) {
+			t.Errorf("types of packets to a client that takes %d bytes = %d, want %d", limit, types, want)
+		}
+	}
+}
+
+// answers returns the packets that a client gets until the end of its connection, which is a protocol error.
+func (s *server) answers(t *testing.T, limit uint32, requests []packets.Packet) (answers []packets.Packet) {
+	t.Helper()
+	c := s.dial(t, v5)
+	c.send(append([]packets.Packet{{
+		FixedHeader: packets.FixedHeader{Type: packets.Connect}, Properties: packets.Properties{MaximumPacketSize: limit},
+		Connect: packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "small", Clean: true},
+	}}, requests...)...)
+	_, _ = c.conn.Write([]byte{packets.Auth << 4, 0}) // the connection may have ended
+	for {
+		pk, err := c.conn.Receive(patience)
+		if err != nil {
+			if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+				t.Errorf("connection of a client that takes %d bytes: %v", limit, err)
+			}
+			return answers
+		}
+		answers = append(answers, pk)
+	}
 }
 
 func TestReceiveMaximumOfTheClient(t *testing.T) {
