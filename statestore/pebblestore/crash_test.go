@@ -264,8 +264,8 @@ func TestNoRoomForTables(t *testing.T) {
 	t.Parallel()
 	var f faults
 	stalled := make(chan struct{})
-	s, err := pebblestore.Open("db", statestore.Options{HistoryLimit: -1}, pebblestore.Options{
-		FS: f.wrap(vfs.NewMem()), OnFailure: func(err error) { t.Errorf("OnFailure(%v)", err) },
+	s, err := pebblestore.Open(t.TempDir(), statestore.Options{HistoryLimit: -1}, pebblestore.Options{
+		FS: f.wrap(vfs.Default), OnFailure: func(err error) { t.Errorf("OnFailure(%v)", err) },
 		Log: slog.New(tellStall{slog.DiscardHandler, sync.OnceFunc(func() { close(stalled) })}),
 	})
 	if err != nil {

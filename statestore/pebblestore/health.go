@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,7 @@ type health struct {
 	log       *slog.Logger
 	onFailure func(error)
 	opened    atomic.Bool           // failures from now on are not those of Open
+	once      sync.Once             // for the first failure
 	failed    atomic.Pointer[error] // the first failure, with what it means
 	flushes   atomic.Int64          // that failed, one after the other
 }
@@ -27,13 +29,14 @@ var _ pebble.Logger = (*health)(nil)
 // fail ends the use of the database: after a failed write or sync, what it
 // holds in memory may not be on disk, and trying again would not tell.
 func (h *health) fail(cause error) error {
-	err := fmt.Errorf("pebblestore: out of service until it is opened again: %w", cause)
-	if h.failed.CompareAndSwap(nil, &err) {
+	h.once.Do(func() {
+		err := fmt.Errorf("pebblestore: out of service until it is opened again: %w", cause)
+		h.failed.Store(&err)
 		h.log.Error("storage failed; nothing more is stored until a restart", "err", cause)
 		if h.opened.Load() {
 			h.onFailure(err)
 		}
-	}
+	})
 	return *h.failed.Load()
 }
 
@@ -47,12 +50,13 @@ func (h *health) guard(do func() error) (err error) {
 	return do()
 }
 
-// err returns the failure, if any.
+// err returns the failure, if any. Nobody hears of it before OnFailure has returned: what that says is the last word of
+// a process that it ends.
 func (h *health) err() error {
-	if err := h.failed.Load(); err != nil {
-		return *err
+	if h.failed.Load() == nil {
+		return nil
 	}
-	return nil
+	return h.fail(nil)
 }
 
 // Infof implements pebble.Logger.

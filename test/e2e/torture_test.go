@@ -88,7 +88,7 @@ func torturePebble(t *testing.T) *torture {
 			t.Fatal(err)
 		}
 	}
-	r.u = umbradtest.StartTorture(t, "--queue-messages=1000000", "--commit-timeout=1s",
+	r.u = umbradtest.StartTorture(t, "--queue-messages=1000000", "--queue-memory=1KiB", "--commit-timeout=1s",
 		"--store=pebble:"+filepath.Join(t.TempDir(), "db"), "TORTURE_DISK="+control)
 	deadly := func(fault string, code int, says string) func(*testing.T) {
 		return func(t *testing.T) {
@@ -124,7 +124,7 @@ func tortureRedis(t *testing.T) *torture {
 	r := newTorture(t)
 	redis := storetest.Redis(t)
 	line := newCable(t, strings.TrimSuffix(strings.TrimPrefix(redis.URL, "redis://"), "/0"))
-	r.u = umbradtest.Start(t, "--queue-messages=1000000", "--commit-timeout=1s", "--store-wait=30s",
+	r.u = umbradtest.Start(t, "--queue-messages=1000000", "--queue-memory=1KiB", "--commit-timeout=1s", "--store-wait=30s",
 		"--store=redis://"+line.listener.Addr().String()+"/0")
 	r.faults = []tortureFault{
 		{"umbrad is killed", r.kill},
