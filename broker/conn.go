@@ -79,6 +79,14 @@ const (
 
 // handle runs a connection to its end.
 func (b *Broker) handle(raw net.Conn) {
+	c := b.newConn(raw)
+	b.greet(c)
+	defer c.finish() // also when a panic is on its way to the listener
+	c.fail(causeOf(c.serve()))
+}
+
+// newConn has what handle is not to have on the stack, see conn.serve.
+func (b *Broker) newConn(raw net.Conn) *conn {
 	c := &conn{Conn: raw, b: b}
 	c.out = outbox{
 		raw: raw, pool: &b.buffers, timeout: b.limits.WriteTimeout, limit: b.limits.OutgoingBytes,
@@ -86,9 +94,7 @@ func (b *Broker) handle(raw net.Conn) {
 	}
 	c.out.init()
 	c.acks.init(c, int(b.limits.ReceiveMaximum))
-	b.greet(c)
-	defer c.finish() // also when a panic is on its way to the listener
-	c.fail(causeOf(c.serve()))
+	return c
 }
 
 // finish ends what the connection was part of, after its reader has ended.

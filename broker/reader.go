@@ -14,44 +14,49 @@ import (
 const readBuffer = 1 << 10
 
 // serve reads and handles packets until the connection ends, and returns why.
-// It is nil when the cause is noted already.
+// It is nil when the cause is noted already. What serve and its callers have on
+// the stack is little, so that the stacks of connections that wait can shrink:
+// half of what an idle connection costs is its stack.
 func (c *conn) serve() error {
 	r := bufio.NewReaderSize(c, readBuffer)
-	var pk packets.Packet // one for all, because it is large
 	for {
 		c.await()
-		if err := c.next(r, &pk); err != nil {
+		if _, err := r.Peek(1); err != nil {
 			return err
 		}
-		if !c.receive(&pk) {
-			return nil
+		if more, err := c.next(r); err != nil || !more {
+			return err
 		}
 	}
 }
 
-// next reads one packet. Its strings and payload lie in a buffer of its own.
-func (c *conn) next(r *bufio.Reader, pk *packets.Packet) error {
-	*pk = packets.Packet{ProtocolVersion: byte(c.version)}
+// next reads a packet and handles it. The strings and the payload of the packet lie in a buffer of its own. more is
+// false when the connection has to end.
+func (c *conn) next(r *bufio.Reader) (more bool, err error) {
+	pk := packets.Packet{ProtocolVersion: byte(c.version)} // large
 	first, err := r.ReadByte()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := pk.FixedHeader.Decode(first); err != nil {
-		return err
+		return false, err
 	}
 	n, header, err := packets.DecodeLength(r)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if n+header+1 > c.b.limits.packetBytes() { // before memory is spent on it [MQTT-3.2.2-15]
-		return packets.ErrPacketTooLarge
+		return false, packets.ErrPacketTooLarge
 	}
 	pk.FixedHeader.Remaining = n
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r, body); err != nil {
-		return err
+		return false, err
 	}
-	return decode(pk, body)
+	if err := decode(&pk, body); err != nil {
+		return false, err
+	}
+	return c.receive(&pk), nil
 }
 
 // decode reads the part after the fixed header of a packet that a client may send.
