@@ -35,6 +35,7 @@ import (
 
 	"github.com/umbra-iot/umbra/broker/journal"
 	"github.com/umbra-iot/umbra/broker/listener"
+	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/broker/retained"
 	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/topic"
@@ -62,6 +63,15 @@ type Options struct {
 	// Authorize decides what a client may do; nil allows everything.
 	Authorize func(Access) bool
 
+	// Mappings translate between plain topics and shadows; nil for none.
+	Mappings *mapping.Set
+
+	// NativeTopics makes messages on things/{thing}/reported and desired updates of shadows, and mirrors deltas.
+	NativeTopics bool
+
+	// KeepRetained leaves the retained messages alone that fed a shadow which is deleted.
+	KeepRetained bool
+
 	// Version is what $SYS/broker/version tells.
 	Version string
 
@@ -81,17 +91,20 @@ type Broker struct {
 	origins   []string
 	version   string
 
-	store    statestore.Items
-	journal  *journal.Journal // nil when nothing is stored
-	drained  []session.Item   // scratch of the journal's goroutine
-	kept     keptMessages
-	things   *things.Service
-	listener *listener.Listener
-	clients  registry
-	index    *topic.Index[*client]
-	retained *retained.Store
-	system   system
-	isLive   func(*client) bool // for the choice among members of a shared subscription
+	store      statestore.Items
+	journal    *journal.Journal // nil when nothing is stored
+	drained    []session.Item   // scratch of the journal's goroutine
+	kept       keptMessages
+	things     *things.Service
+	mapper     *mapper // nil without mappings
+	native     bool
+	keepGhosts bool
+	listener   *listener.Listener
+	clients    registry
+	index      *topic.Index[*client]
+	retained   *retained.Store
+	system     system
+	isLive     func(*client) bool // for the choice among members of a shared subscription
 
 	lifecycle atomic.Int64 // last versionNumber of an event
 	count     counters
@@ -142,6 +155,8 @@ func New(o Options) (*Broker, error) {
 		b.retained.Record()
 		b.journal = journal.New(journal.Options{Store: o.Store, Log: o.Log, Timeout: o.StoreTimeout})
 	}
+	b.native, b.keepGhosts = o.NativeTopics, o.KeepRetained
+	b.mapper = newMapper(b, o.Mappings)
 	b.index.NoParent = o.Profile.NoParent
 	b.isLive = func(c *client) bool { return c.online.Load() }
 	b.routes.New = func() any { return new([]topic.Entry[*client]) }
@@ -195,7 +210,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	for _, c := range b.clients.all() { // all offline now
 		c.end()
 	}
-	return errors.Join(err, b.waitTasks(ctx))
+	err = errors.Join(err, b.waitTasks(ctx))
+	b.mapper.close()
+	return err
 }
 
 // greet counts c among the connections that no client id has yet.

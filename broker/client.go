@@ -319,6 +319,7 @@ func (c *client) release(end *cause, now int64, a *aftermath) {
 		e.ByClient, e.DisconnectReason, e.VersionNumber = &end.byClient, end.reason, &k.versionNumber
 		a.left = &e
 	}
+	c.b.mapper.disconnected(k, c.will != nil && !end.noWill, end.byClient)
 	switch {
 	case c.will == nil:
 	case end.noWill:

@@ -27,6 +27,7 @@ type conn struct {
 	// From the CONNECT packet.
 	connected     bool // a CONNECT packet came
 	clientID      string
+	username      string          // as shown, for mappings
 	principal     *auth.Principal // nil for nobody in particular
 	assignedID    bool
 	version       wire.Version

@@ -58,6 +58,7 @@ func (c *conn) take(pk *packets.Packet) {
 		c.askedExpiry = math.MaxUint32
 	}
 	c.expiry = c.b.limits.sessionExpiry(c.askedExpiry)
+	c.username = string(pk.Connect.Username)
 	if pk.Connect.WillFlag {
 		c.will = newWill(pk)
 	}
@@ -197,6 +198,10 @@ func (c *conn) own(cl *client, a *aftermath) {
 	cl.setWill(c.will) // one that waited is not sent any more [MQTT-3.1.3-9]
 	cl.conn = c
 	c.versionNumber = c.b.nextVersion(now)
+	if c.will != nil {
+		c.will.user, c.will.epoch = c.username, c.versionNumber
+	}
+	c.b.mapper.connected(c)
 	cl.last = Connection{
 		ClientID: c.clientID, Connected: true, CleanSession: c.cleanStart, ConnectedSince: now, KeepAlive: c.keepAlive,
 		SessionExpiry: time.Duration(c.expiry) * time.Second, Source: c.RemoteAddr().String(), Target: c.LocalAddr().String(),

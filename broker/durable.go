@@ -23,6 +23,7 @@ import (
 const (
 	spaceSessions byte = 1 // a partition for each client id: items of package session, and the will
 	spaceRetained byte = 2 // items by topic, in partitions by a hash of the topic
+	spaceMappings byte = 3 // devices of mappings by mapping and identity, in partitions by a hash of both
 )
 
 // keyWill is the key of a client's will. Package session has those before it.
@@ -211,6 +212,9 @@ func (b *Broker) Restore(ctx context.Context) error {
 		err = b.store.Scan(ctx, spaceRetained, b.restoreRetained)
 	}
 	if err == nil {
+		err = b.store.Scan(ctx, spaceMappings, b.mapper.restore)
+	}
+	if err == nil {
 		err = b.resolveAll(ctx)
 	}
 	if err != nil {
@@ -225,13 +229,15 @@ func (b *Broker) Restore(ctx context.Context) error {
 // Start sends the wills of connections that the last run left, and removes sessions that are over. It is called
 // after Restore and after the service has announced what the last run did not, before the first connection.
 func (b *Broker) Start() {
-	for _, c := range b.clients.all() {
-		b.together(func(a *aftermath) {
-			c.mu.Lock()
-			defer c.unlock()
-			c.settle(b.now(), a)
-		})
-	}
+	b.startMappings(func() {
+		for _, c := range b.clients.all() {
+			b.together(func(a *aftermath) {
+				c.mu.Lock()
+				defer c.unlock()
+				c.settle(b.now(), a)
+			})
+		}
+	})
 	b.awaitExpiry()
 }
 

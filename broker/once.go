@@ -57,7 +57,7 @@ func (c *conn) publishOnce(m *wire.Message, id uint16, t shadow.Topic, isRequest
 	case p.state == stateFirst && isRequest:
 		p.request(m, t)
 	case p.state == stateFirst:
-		p.conclude(o)
+		c.b.mapped(c.source(m), o, func(o outcome, _ bool) { p.conclude(o) })
 	case p.state == stateDoubtful:
 		p.resolve(m, t)
 	case p.state == stateRepeated:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/shadow"
@@ -36,12 +37,12 @@ func (c *conn) publish(pk *packets.Packet) bool {
 	case isRequest:
 		return c.ask(m, pk, t)
 	case pk.FixedHeader.Qos == 0:
-		c.b.take(c.client, m)
+		c.b.mapped(c.source(m), c.b.take(c.client, m), func(outcome, bool) {})
 		return true
 	}
 	place, ok := c.acks.take(ackPuback, pk.PacketID)
 	if ok {
-		c.confirm(place, ackPuback, c.b.take(c.client, m), true)
+		c.b.mapped(c.source(m), c.b.take(c.client, m), func(o outcome, later bool) { c.confirm(place, ackPuback, o, !later) })
 	}
 	return ok
 }
@@ -253,7 +254,9 @@ func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 	b.count.messagesIn.Add(1)
 	t, ok := requestTopic(p.Topic)
 	if !ok {
-		switch o := b.take(nil, wire.NewMessage(m)); {
+		o := b.take(nil, wire.NewMessage(m))
+		b.mapped(mapping.Message{Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Client: m.Publisher}, o, func(outcome, bool) {})
+		switch {
 		case o.code == packets.ErrTopicNameInvalid.Code:
 			return fmt.Errorf("%w: %s", ErrTopic, o.text)
 		case o.code == packets.ErrQuotaExceeded.Code: // a queue, or the retained messages, are full

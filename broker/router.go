@@ -14,6 +14,9 @@ import (
 // implements [things.Publisher]: it waits for no client, and asks for the
 // payload only if somebody gets it.
 func (b *Broker) Publish(m *things.Message) {
+	if b.mapper != nil || b.native {
+		defer b.updated(m)
+	}
 	entries := b.match(m.Topic, nil)
 	if len(*entries) > 0 {
 		b.fanOut(wire.NewMessage(wire.Message{Topic: m.Topic, Payload: m.Payload(), QoS: 1}), *entries, m)

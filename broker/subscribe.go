@@ -51,6 +51,7 @@ func (c *conn) subscribe(pk *packets.Packet) bool {
 	}
 	c.out.shut(wire.AppendSuback(c.out.open(), c.version, wire.SubAck{ID: pk.PacketID, Reasons: reasons}), true)
 	c.b.subscriptionEvent(c, "subscribed", granted)
+	c.b.mapper.hasSubscribed(granted)
 	c.client.scanOn(c, true)
 	c.announce(asked)
 	return true

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/things"
@@ -18,6 +19,8 @@ type will struct {
 	expiry   time.Duration // message expiry, from when it is sent
 	delay    time.Duration
 	number   uint64 // of the request that it is, 0 for other messages
+	user     string // that the client was known as; not stored
+	epoch    int64  // version number of the connection; not stored
 }
 
 // newWill takes the will out of a CONNECT packet, whose buffer holds the password too.
@@ -89,6 +92,9 @@ func (b *Broker) sendWill(c *client, w *will) {
 		return
 	}
 	b.routeWill(message)
+	b.mapped(mapping.Message{
+		Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Will: true, Client: w.clientID, User: w.user, Epoch: uint64(w.epoch),
+	}, outcome{}, func(outcome, bool) {})
 }
 
 // routeWill is route for a will, of which nobody can be told that it has to come again: it is taken while the store

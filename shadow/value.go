@@ -193,6 +193,14 @@ func (d *Document) section(name string) Value {
 	return Value{&d.tree, 0}.Member(name)
 }
 
+// DeltaState returns the delta as compact JSON, nil when desired and reported agree.
+func (d *Document) DeltaState() []byte {
+	if !d.exists() || len(d.delta) == 0 {
+		return nil
+	}
+	return d.appendDelta(nil, nil)
+}
+
 // Difference is one leaf of desired that reported lacks or has another value for.
 type Difference struct {
 	Path     []string // keys below the section

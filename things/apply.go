@@ -16,7 +16,7 @@ func (w *worker) apply(j *job, now int64) bool {
 		refusal := c.failed
 		if refusal == nil {
 			refusal = w.applyRequest(j, c, now)
-			if refusal != nil && !trusted {
+			if (refusal != nil || c.nothing) && !trusted {
 				return false
 			}
 		}
@@ -31,6 +31,11 @@ func (w *worker) apply(j *job, now int64) bool {
 func (w *worker) applyRequest(j *job, c *call, now int64) *shadow.Error {
 	if c.req.If != nil && !c.req.If(liveVersion(j.doc)) {
 		return &shadow.Error{Code: 412, Message: "The shadow does not meet the condition of the request", Token: c.token}
+	}
+	if c.req.Op == shadow.OpUpdate && c.req.Build != nil {
+		if refusal := w.build(j, c); refusal != nil || c.nothing {
+			return refusal
+		}
 	}
 	var err error
 	switch c.req.Op {
@@ -57,6 +62,26 @@ func (w *worker) applyRequest(j *job, c *call, now int64) *shadow.Error {
 		}
 	}
 	c.accept(j, version, now)
+	return nil
+}
+
+// build makes the request document of a request that depends on the current one.
+func (w *worker) build(j *job, c *call) *shadow.Error {
+	payload, refusal := c.req.Build(j.doc)
+	c.nothing = payload == nil && refusal == nil
+	if refusal != nil {
+		return refusal
+	}
+	if c.nothing {
+		c.answer = Message{ID: j.lane.id, Op: c.req.Op, Kind: shadow.KindAccepted, Version: j.doc.Version()} // without a topic: not sent
+		c.result = Result{Version: j.doc.Version(), answer: &c.answer}
+		return nil
+	}
+	parsed, err := shadow.ParseUpdate(payload, w.s.limits)
+	if err != nil {
+		return asRefusal(err)
+	}
+	c.parsed = parsed
 	return nil
 }
 

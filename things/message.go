@@ -61,6 +61,9 @@ type Message struct {
 	payload  []byte
 }
 
+// Change returns the change that accepted, delta and documents after an update or delete tell of, nil for other messages.
+func (m *Message) Change() *shadow.Change { return m.change }
+
 // Payload returns the body of the message, nil if there is nothing to say.
 // The caller must not change it. It may be called by several goroutines.
 func (m *Message) Payload() []byte {

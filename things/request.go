@@ -14,6 +14,11 @@ type Request struct {
 	Author  shadow.Author // who asks
 	Quiet   bool          // publish neither get/accepted nor rejected: the caller answers by itself, as REST does
 
+	// Build, for an update, makes the request document from the current document, which is nil when there is no
+	// shadow, in place of Payload. With neither payload nor refusal there is nothing to do: the request is accepted,
+	// and makes no version and no message. It runs like If.
+	Build func(current *shadow.Document) (payload []byte, refusal *shadow.Error)
+
 	// If is a condition on the current version, which is 0 when there is no shadow, besides the one in the
 	// payload; nil is none. What does not meet it is refused with code 412. It runs on the service's goroutine,
 	// perhaps more than once, and must not block.
@@ -43,15 +48,16 @@ const (
 // call is a request on its way through a lane, with room for all that it
 // produces, so that an update costs one allocation here.
 type call struct {
-	kind   kind
-	req    Request
-	parsed *shadow.Request // of an update
-	token  string
-	failed *shadow.Error // refusal found before the document was looked at
-	quota  bool          // counted by the quota
-	done   func(*Result)
-	peeked func(*shadow.Document, *shadow.Error)
-	deltas func(*Message)
+	kind    kind
+	req     Request
+	parsed  *shadow.Request // of an update
+	token   string
+	failed  *shadow.Error // refusal found before the document was looked at
+	quota   bool          // counted by the quota
+	nothing bool          // Build has found nothing to do
+	done    func(*Result)
+	peeked  func(*shadow.Document, *shadow.Error)
+	deltas  func(*Message)
 
 	change    *shadow.Change
 	result    Result
@@ -72,7 +78,9 @@ func (s *Service) Submit(req Request, done func(*Result)) {
 	c := &call{req: req, done: done}
 	switch req.Op {
 	case shadow.OpUpdate:
-		c.parse(s.limits)
+		if req.Build == nil {
+			c.parse(s.limits)
+		}
 	default:
 		c.token = shadow.ParseToken(req.Payload, s.limits)
 	}
@@ -136,6 +144,21 @@ func (s *Service) Document(ctx context.Context, id shadow.ID) (*shadow.Document,
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// Peek gives peeked the current document in order with the requests for its shadow, nil when there is none or it is
+// deleted. It does not wait; peeked runs on the service's or the caller's goroutine and must not block.
+func (s *Service) Peek(id shadow.ID, peeked func(*shadow.Document, *shadow.Error)) {
+	if err := id.Validate(); err != nil {
+		peeked(nil, asRefusal(err))
+		return
+	}
+	s.enqueue(id, &call{kind: kindPeek, peeked: func(d *shadow.Document, err *shadow.Error) {
+		if d.Deleted() {
+			d = nil
+		}
+		peeked(d, err)
+	}})
 }
 
 // AnnounceDelta hands deliver the current delta message of a shadow, in order

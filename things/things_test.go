@@ -390,3 +390,31 @@ func TestClose(t *testing.T) {
 		t.Errorf("request after Close: %+v", r)
 	}
 }
+
+// A request that builds its document from the current one makes no version when there is nothing to do.
+func TestBuild(t *testing.T) {
+	t.Parallel()
+	svc, rec := service(t, memstore.New(statestore.Options{}), nil)
+	id := shadow.ID{Thing: "lamp"}
+	build := func(doc *shadow.Document) ([]byte, *shadow.Error) {
+		if doc.Reported().Member("on").Exists() {
+			return nil, nil
+		}
+		return []byte(`{"state":{"reported":{"on":true}}}`), nil
+	}
+	for range 2 {
+		r := svc.Do(t.Context(), things.Request{ID: id, Op: shadow.OpUpdate, Build: build})
+		if r.Err != nil || r.Version != 1 {
+			t.Fatalf("Do = version %d, %v", r.Version, r.Err)
+		}
+	}
+	if got := len(rec.take()); got != 2 {
+		t.Errorf("%d messages, want accepted and documents of one update", got)
+	}
+	refused := svc.Do(t.Context(), things.Request{ID: id, Op: shadow.OpUpdate, Quiet: true, Build: func(*shadow.Document) ([]byte, *shadow.Error) {
+		return nil, &shadow.Error{Code: 404, Message: "no"}
+	}})
+	if refused.Err == nil || refused.Err.Code != 404 || len(rec.take()) != 0 {
+		t.Errorf("a refusal of Build gives %v", refused.Err)
+	}
+}

@@ -217,7 +217,8 @@ func (e *Engine) Started(now int64) *Effects {
 		for _, b := range s.bindings {
 			if s.m.link != nil && b.link == linkUnknown && b.saved != nil {
 				e.setLink(b, linkDown, now)
-				e.writeLink(b, e.reportOf(b, nil))
+				r := e.reportOf(b, nil)
+				r.ops = append(r.ops, op{path: s.m.link.path, value: literal([]byte("false")), existing: true})
 			}
 			if !b.loaded {
 				out.Loads = append(out.Loads, b.id)

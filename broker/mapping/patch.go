@@ -16,6 +16,7 @@ type op struct {
 	deadband float64
 	pattern  []level    // below path: removes what matches; for a rule whose payload was cleared
 	keep     [][]string // with the zero Value: what stays
+	existing bool       // only where there is a value
 }
 
 // node is what a message does to one value of reported and what is below it.
@@ -25,6 +26,7 @@ type node struct {
 	set      bool // value is to be written (no value: removed)
 	replace  bool
 	keep     bool
+	existing bool
 	deadband float64
 	keys     []string
 	kids     map[string]*node
@@ -85,7 +87,7 @@ func (n *node) add(o *op) {
 		}
 		at.replace = at.replace || o.replace
 	default:
-		*at = node{value: o.value, set: true, drop: o.drop, replace: o.replace, deadband: o.deadband, keep: at.keep}
+		*at = node{value: o.value, set: true, drop: o.drop, replace: o.replace, deadband: o.deadband, keep: at.keep, existing: o.existing}
 	}
 }
 
@@ -133,7 +135,7 @@ func patchOf(ops []op, current shadow.Value) []byte {
 
 func (d *differ) node(n *node, cur shadow.Value) effect {
 	switch {
-	case n.keep && n.kids == nil && !n.set:
+	case n.keep && n.kids == nil && !n.set, n.existing && !cur.Exists():
 		return same
 	case n.set:
 		return d.value(n, n.value, n.drop, cur)

@@ -42,8 +42,8 @@ func (e *Engine) mappingMessage(s *mappingState, p *Prepared, hits []hit, now in
 		}
 		return
 	}
-	var about *binding
-	isLink, full := false, false
+	var about *binding // the device whose birth or death the message is
+	isLink := false
 	for i := range hits {
 		h := &hits[i]
 		switch {
@@ -52,14 +52,14 @@ func (e *Engine) mappingMessage(s *mappingState, p *Prepared, hits []hit, now in
 			if e.tooFast(s, h, p, now, late) {
 				return
 			}
-			if b := e.linkMessage(s, h, p, now); b != nil {
-				about, full = b, true
+			if b := e.linkMessage(s, h, p, now); h.source.constant != nil {
+				about = b
 			}
 		case h.parent != nil:
 			e.parentMessage(s, h, p, now)
 		default:
 			done := e.reportMessage(s, h, p, now, late, func(identity []string) bool {
-				return !isLink || full && slices.Equal(about.identity, identity)
+				return !isLink || about != nil && slices.Equal(about.identity, identity)
 			})
 			if done {
 				return

@@ -90,6 +90,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, signals c
 	if err := checkFiles(&cmd.Config); err != nil {
 		return fmt.Errorf("%w\n%w", err, errSettings)
 	}
+	if _, err := loadMappings(&cmd.Config, slog.New(slog.DiscardHandler)); err != nil {
+		return fmt.Errorf("%w\n%w", err, errSettings)
+	}
 	unknown := config.UnknownEnv(os.Environ())
 	if cmd.Check {
 		for _, name := range unknown {

@@ -106,9 +106,13 @@ type server struct {
 
 func newServer(cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, metrics: metrics.New(), feed: rest.NewFeed()}
-	var err error
 	measured := s.metrics.Store(store, kind)
 	options := broker.Options{Log: log, Limits: cfg.Broker, Version: version.Get().Version, StoreTimeout: cfg.CommitTimeout}
+	set, err := loadMappings(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	options.Mappings, options.NativeTopics, options.KeepRetained = set, cfg.NativeTopics == "on", cfg.KeepRetained
 	if kind != "memory" {
 		options.Store = measured
 	}

@@ -78,7 +78,7 @@ var allowed = map[string][]string{
 	"broker/journal":  {"statestore"},
 	"broker": {
 		"shadow", "statestore", "things", "internal/auth",
-		"broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", "broker/journal", mochi,
+		"broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", "broker/journal", "broker/mapping", mochi,
 	},
 
 	// Who gets in.
@@ -102,7 +102,7 @@ var allowed = map[string][]string{
 
 	// The programs.
 	"cmd/umbrad": {
-		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker", "broker/listener",
+		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker", "broker/listener", "broker/mapping",
 		"internal/auth", "internal/auth/authn", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/gate",
 		"internal/tlsfiles", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},

@@ -65,6 +65,10 @@ type Config struct {
 	Quota          things.Quota
 	RequestTimeout time.Duration
 
+	Mappings     []string // names and paths
+	NativeTopics string   // on or off
+	KeepRetained bool
+
 	LogLevel  slog.Level
 	LogFormat string
 }

@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// readFile returns the settings of a YAML file: one mapping of names to scalars, and to the list of listeners. What it could read is
+// readFile returns the settings of a YAML file: one mapping of names to scalars, and to the lists of listeners and mappings. What it could read is
 // returned beside the error, so that all errors of a file are seen at once.
 func readFile(path string, table []Setting) (map[string]given, error) {
 	data, err := os.ReadFile(path)
@@ -80,6 +80,12 @@ func readMapping(path string, top *yaml.Node, table []Setting) (map[string]given
 				errs = append(errs, fmt.Errorf("%s: %s: %w", at, key.Value, err))
 			}
 			values[key.Value] = given{at + ": " + key.Value, list}
+		case key.Value == "mappings" && value.Kind == yaml.SequenceNode:
+			var list []string
+			if err := value.Decode(&list); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %s: %w", at, key.Value, err))
+			}
+			values[key.Value] = given{at + ": " + key.Value, strings.Join(list, ",")}
 		case value.Kind != yaml.ScalarNode || value.Tag == "!!null":
 			errs = append(errs, fmt.Errorf("%s: %s needs a single value", at, key.Value))
 		default:

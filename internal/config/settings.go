@@ -48,6 +48,7 @@ func (c *Config) settings() []Setting {
 	table = append(table, c.shadowSettings()...)
 	table = append(table, c.brokerSettings()...)
 	table = append(table, c.protocolSettings()...)
+	table = append(table, c.mappingSettings()...)
 	return append(table, c.logSettings()...)
 }
 
@@ -362,6 +363,24 @@ func (c *Config) protocolSettings() []Setting {
 		{
 			Name: "system-interval", Group: group, Default: "10s", AWS: "0s", value: duration{&c.Broker.SystemInterval, 0, forever},
 			Help: "how often the topics under `$SYS/broker` are brought up to date; 0s is never, there are none then",
+		},
+	}
+}
+
+func (c *Config) mappingSettings() []Setting {
+	const group = "Mappings"
+	return []Setting{
+		{
+			Name: "mappings", Group: group, value: names{&c.Mappings},
+			Help: "mappings of plain MQTT devices, with commas between them, or a list in the file: names of those that come with umbrad and paths of files; see [mappings.md](mappings.md)",
+		},
+		{
+			Name: "native-topics", Group: group, Default: "on", value: choice{&c.NativeTopics, []string{"on", "off"}},
+			Help: "`on`: messages on `things/{thing}/reported` and `things/{thing}/desired` are updates of shadows, and the delta is retained on `things/{thing}/delta`",
+		},
+		{
+			Name: "keep-retained", Group: group, Default: "false", value: boolean{&c.KeepRetained},
+			Help: "when a thing is deleted, leave the retained messages alone that mappings and native topics made it of",
 		},
 	}
 }

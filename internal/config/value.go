@@ -43,6 +43,19 @@ func (v filters) Set(s string) error {
 	return nil
 }
 
+// names is a list of names with commas between them.
+type names struct{ p *[]string }
+
+func (v names) Set(s string) error {
+	*v.p = nil
+	for name := range strings.SplitSeq(s, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			*v.p = append(*v.p, name)
+		}
+	}
+	return nil
+}
+
 type boolean struct{ p *bool }
 
 func (v boolean) Set(s string) error {

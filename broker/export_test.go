@@ -1,0 +1,23 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/umbra-iot/umbra/broker/mapping"
+)
+
+// AwaitMappings waits until the mappings have done everything that has happened until now.
+func (b *Broker) AwaitMappings(ctx context.Context) error { return b.awaitMappings(ctx) }
+
+// NextMapping returns when the mappings have something to do, 0 for never; for tests that move the clock.
+func (b *Broker) NextMapping() int64 {
+	next := make(chan int64, 1)
+	b.mapper.post(occurrence{tell: func(e *mapping.Engine, _ int64) *mapping.Effects {
+		next <- e.Next()
+		return &mapping.Effects{}
+	}})
+	return <-next
+}
+
+// TickMappings does what is due now.
+func (b *Broker) TickMappings() { b.mapper.tick() }
