@@ -109,6 +109,8 @@ func torturePebble(t *testing.T) *torture {
 	}
 	r.faults = []tortureFault{
 		{"umbrad is killed", r.kill},
+		{"umbrad is killed at its start", r.killAtStart},
+		{"umbrad is stopped", r.stop},
 		{"power cut", deadly(faultfs.PowerCut, -1, "")},
 		{"sync fails", deadly(faultfs.SyncError, 1, "umbrad: pebblestore: out of service until it is opened again: ")},
 		{"disk full", deadly(faultfs.Full, 1, "no space left on device")},
@@ -128,6 +130,8 @@ func tortureRedis(t *testing.T) *torture {
 		"--store=redis://"+line.listener.Addr().String()+"/0")
 	r.faults = []tortureFault{
 		{"umbrad is killed", r.kill},
+		{"umbrad is killed at its start", r.killAtStart},
+		{"umbrad is stopped", r.stop},
 		{"redis is killed", func(*testing.T) {
 			redis.Kill()
 			r.pause(0, time.Second)
@@ -156,6 +160,18 @@ func tortureRedis(t *testing.T) *torture {
 
 func (r *torture) kill(*testing.T) {
 	r.u.Kill()
+	r.u.Restart()
+}
+
+func (r *torture) killAtStart(t *testing.T) {
+	r.u.Kill()
+	r.u.Relaunch()
+	r.pause(0, 100*time.Millisecond)
+	r.kill(t)
+}
+
+func (r *torture) stop(*testing.T) {
+	r.u.Stop()
 	r.u.Restart()
 }
 
