@@ -148,3 +148,29 @@ func TestWillRequestIsDoneOnceOverKill(t *testing.T) {
 		})
 	}
 }
+
+// TestWillRequestIsDoneOnceWhenTheStoreDoesNotAnswer loses the answer to the commit of what a will asks for.
+func TestWillRequestIsDoneOnceWhenTheStoreDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	for _, done := range []bool{true, false} {
+		t.Run(fmt.Sprintf("done=%t", done), func(t *testing.T) {
+			t.Parallel()
+			s := start(t, broker.Options{})
+			c := s.connect(t, connectOptions{id: "dev", edit: withWill(update, `{"state":{"reported":{"connected":false}}}`, nil)})
+			s.store.Intercept(func(commit func() []error) []error {
+				if done {
+					commit()
+				}
+				return []error{errKilled}
+			})
+			_ = c.conn.Close()
+			eventually(t, "the will is done, and out of the store", func() bool {
+				s.settled(t)
+				return s.version(t) > 0 && len(s.items(t, 1)) == 0
+			})
+			if v := s.version(t); v != 1 {
+				t.Errorf("version = %d, want 1", v)
+			}
+		})
+	}
+}

@@ -1,12 +1,14 @@
 package broker
 
 import (
+	"context"
 	"strings"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker/mapping"
+	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/things"
@@ -119,7 +121,7 @@ func (b *Broker) ask(c *client, w *will, t shadow.Topic, m *wire.Message) {
 	b.request(nil, t, m, shadow.Author{Channel: "will", ClientID: w.clientID, Request: w.number}, func(r *things.Result, o outcome) {
 		defer b.tasks.Done()
 		if o.lost && b.journal != nil {
-			time.AfterFunc(willPause, func() { b.askAgain(c, w) })
+			b.askLater(c, w)
 			return
 		}
 		c.left(w)
@@ -129,21 +131,33 @@ func (b *Broker) ask(c *client, w *will, t shadow.Topic, m *wire.Message) {
 	})
 }
 
-// askAgain sends a will again, unless its client is back: what that reports is newer. At the end of the server the will
-// stays in the store, for the next one.
+func (b *Broker) askLater(c *client, w *will) {
+	time.AfterFunc(willPause, func() {
+		if b.begin() { // at the end of the server the will stays in the store, for the next one
+			defer b.tasks.Done()
+			b.askAgain(c, w)
+		}
+	})
+}
+
+// askAgain sends a will again, unless it was done after all, or its client is back: what that reports is newer.
 func (b *Broker) askAgain(c *client, w *will) {
-	if !b.begin() {
-		return
-	}
-	defer b.tasks.Done()
 	c.mu.Lock()
 	waits, back := c.leaving == w, c.conn != nil
 	c.mu.Unlock()
-	switch {
-	case !waits:
+	if !waits {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), doubtTimeout)
+	defer cancel()
+	switch done, err := b.done(ctx, session.Request{Number: w.number, Topic: w.message.Topic}); {
+	case err == nil && done:
+		c.left(w)
 	case back:
 		b.log.Warn("will is not sent: the store failed until its client was back", "topic", w.message.Topic, "client_id", w.clientID)
 		c.left(w)
+	case err != nil:
+		b.askLater(c, w)
 	default:
 		b.sendWill(c, w)
 	}
