@@ -3,7 +3,7 @@
 // The packets package of mochi-mqtt is the decoder (reader.go). All the rest is
 // done here: which client id has which session and connection (client.go,
 // connect.go), who gets a message (router.go), what a connection still has to
-// be told (outbox.go), acknowledgements in order (acks.go), retained messages
+// be told (outbox.go), who may do what (access.go), acknowledgements in order (acks.go), retained messages
 // and delta on subscribe (subscribe.go), wills (will.go), events (events.go).
 //
 // # A publish
@@ -60,8 +60,9 @@ type Options struct {
 	// connection that is an auth.Peer completes the credentials of the CONNECT packet.
 	Authenticator auth.Authenticator
 
-	// Authorize decides what a client may do; nil allows everything.
-	Authorize func(Access) bool
+	// Guard says what a client may do: connect with its client id, publish, subscribe, receive. With nil
+	// everybody may do everything.
+	Guard auth.Guard
 
 	// Mappings translate between plain topics and shadows; nil for none.
 	Mappings *mapping.Set
@@ -82,14 +83,14 @@ type Options struct {
 
 // Broker is an MQTT server. Its methods may be called at the same time.
 type Broker struct {
-	log       *slog.Logger
-	limits    Limits
-	profile   Profile
-	clock     func() time.Time
-	authorize func(Access) bool
-	who       auth.Authenticator // nil: everybody is anonymous
-	origins   []string
-	version   string
+	log     *slog.Logger
+	limits  Limits
+	profile Profile
+	clock   func() time.Time
+	guard   auth.Guard         // nil: everything is allowed
+	who     auth.Authenticator // nil: everybody is anonymous
+	origins []string
+	version string
 
 	store      statestore.Items
 	journal    *journal.Journal // nil when nothing is stored
@@ -129,26 +130,23 @@ func New(o Options) (*Broker, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Authorize == nil {
-		o.Authorize = func(Access) bool { return true }
-	}
 	limits, err := o.Limits.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	b := &Broker{
-		log:       o.Log,
-		limits:    limits,
-		profile:   o.Profile,
-		clock:     o.Now,
-		authorize: o.Authorize,
-		who:       o.Authenticator,
-		origins:   o.Origins,
-		version:   o.Version,
-		clients:   registry{m: map[string]*client{}},
-		greeting:  map[*conn]struct{}{},
-		index:     topic.NewIndex[*client](limits.TopicLevels),
-		retained:  retained.New(retained.Limits{Messages: limits.RetainedMessages, Bytes: limits.RetainedBytes}),
+		log:      o.Log,
+		limits:   limits,
+		profile:  o.Profile,
+		clock:    o.Now,
+		guard:    o.Guard,
+		who:      o.Authenticator,
+		origins:  o.Origins,
+		version:  o.Version,
+		clients:  registry{m: map[string]*client{}},
+		greeting: map[*conn]struct{}{},
+		index:    topic.NewIndex[*client](limits.TopicLevels),
+		retained: retained.New(retained.Limits{Messages: limits.RetainedMessages, Bytes: limits.RetainedBytes}),
 	}
 	if o.Store != nil {
 		b.store, b.kept.b = o.Store, b

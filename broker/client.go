@@ -8,6 +8,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -21,6 +22,8 @@ type client struct {
 
 	persistent atomic.Bool // the session outlives its connection
 	refused    atomic.Bool // a refused publish was logged
+
+	rights atomic.Pointer[box] // nil: everything is allowed
 
 	mu        sync.Mutex // guards what follows
 	gone      bool       // no longer in the registry
@@ -36,6 +39,10 @@ type client struct {
 	last      Connection            // for GetConnection
 	counted   session.Counters      // what the session dropped, as far as it is in the statistics
 	warned    int64                 // ms since the epoch when it was logged last that the queue is full
+
+	principal    *auth.Principal // to whom the session belongs, nil for nobody in particular
+	ownerChanged bool            // since it was drained
+	ownerKept    bool            // it is in the store
 
 	fetching    bool  // messages are on their way from the store
 	resident    int64 // bytes of messages, as far as they are in Broker.resident
@@ -63,7 +70,8 @@ func (r *registry) lock(b *Broker, id string) *client {
 		r.mu.Lock()
 		c := r.m[id]
 		if c == nil {
-			c = &client{id: id, b: b, sess: session.New(b.sessionConfig())}
+			c = &client{id: id, b: b}
+			c.sess = session.New(c.sessionConfig())
 			r.m[id] = c
 		}
 		r.mu.Unlock()
@@ -75,14 +83,18 @@ func (r *registry) lock(b *Broker, id string) *client {
 	}
 }
 
-func (b *Broker) sessionConfig() session.Config {
-	c := session.Config{
+func (c *client) sessionConfig() session.Config {
+	b := c.b
+	config := session.Config{
 		MaxMessages: b.limits.QueueMessages, MaxBytes: b.limits.QueueBytes, WhenFull: session.DropOldest, Durable: b.journal != nil,
 	}
 	if b.limits.QueueRefuses {
-		c.WhenFull = session.DropNewest
+		config.WhenFull = session.DropNewest
 	}
-	return c
+	if b.guard != nil {
+		config.Receives = c.receives
+	}
+	return config
 }
 
 func (r *registry) get(id string) *client {

@@ -29,6 +29,7 @@ type conn struct {
 	clientID      string
 	username      string          // as shown, for mappings
 	principal     *auth.Principal // nil for nobody in particular
+	rights        auth.Rights     // nil: everything is allowed
 	assignedID    bool
 	version       wire.Version
 	cleanStart    bool
@@ -76,6 +77,7 @@ const (
 	reasonServer    = "SERVER_ERROR"
 	reasonShutdown  = "SERVER_INITIATED_DISCONNECT"
 	reasonAPI       = "API_INITIATED_DISCONNECT"
+	reasonForbidden = "FORBIDDEN_ACCESS"
 )
 
 // handle runs a connection to its end.

@@ -2,10 +2,8 @@ package broker
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"math"
 	"net"
 	"strings"
@@ -17,7 +15,6 @@ import (
 	"github.com/umbra-iot/umbra/broker/listener"
 	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/wire"
-	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // connect handles CONNECT.
@@ -97,14 +94,11 @@ func (c *conn) accept(pk *packets.Packet) packets.Code {
 	if code := c.identify(); code != packets.CodeSuccess {
 		return code
 	}
-	if code := c.authenticate(pk); code != packets.CodeSuccess {
+	if code := c.admit(pk); code != packets.CodeSuccess {
 		return code
 	}
 	if !c.takes(len(c.welcome())) {
 		return packets.ErrPacketTooLarge
-	}
-	if !c.b.authorize(Access{Action: Connect, Principal: c.principal, ClientID: c.clientID}) {
-		return packets.ErrNotAuthorized
 	}
 	if c.will != nil {
 		if code := c.checkWill(); code != packets.CodeSuccess {
@@ -114,7 +108,9 @@ func (c *conn) accept(pk *packets.Packet) packets.Code {
 	if c.b.journal.Err() != nil && (c.expiry > 0 || c.will != nil) {
 		return packets.ErrServerUnavailable
 	}
-	c.takeOver()
+	if !c.takeOver() {
+		return packets.ErrNotAuthorized
+	}
 	if c.stored && !c.wait() {
 		c.client.withSession(c, func() { c.client.setWill(nil) })
 		return packets.ErrServerUnavailable
@@ -140,43 +136,22 @@ func (c *conn) identify() packets.Code {
 	return packets.CodeSuccess
 }
 
-// authenticate finds out who the client is. It is told no more than that it is not known.
-func (c *conn) authenticate(pk *packets.Packet) packets.Code {
-	if c.b.who == nil {
-		return packets.CodeSuccess
-	}
-	shown := auth.Credentials{
-		ClientID: c.clientID, Username: string(pk.Connect.Username), Password: pk.Connect.Password, HasPassword: pk.Connect.PasswordFlag,
-	}
-	if peer, ok := c.Conn.(auth.Peer); ok {
-		peer.Complete(&shown)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.b.limits.ConnectTimeout)
-	defer cancel()
-	p, err := c.b.who.Authenticate(ctx, &shown)
-	if err == nil {
-		c.principal = p
-		return packets.CodeSuccess
-	}
-	c.b.log.Warn("client is not authenticated", "client_id", c.clientID, "username", shown.Username,
-		"remote", c.RemoteAddr().String(), "listener", shown.Listener, "error", err)
-	if errors.Is(err, auth.ErrDenied) || errors.Is(err, auth.ErrNoCredentials) {
-		return packets.ErrBadUsernameOrPassword
-	}
-	return packets.ErrServerUnavailable
-}
-
 // takeOver makes c the owner of its client id's session. A connection that has
 // it now is told to go [MQTT-3.1.4-3]; its will is sent before this connection
-// gets its CONNACK, so that it cannot undo what this connection reports.
-func (c *conn) takeOver() {
-	c.b.together(func(a *aftermath) { c.own(c.b.clients.lock(c.b, c.clientID), a) })
+// gets its CONNACK, so that it cannot undo what this connection reports. False means that
+// the session belongs to somebody else.
+func (c *conn) takeOver() (ok bool) {
+	c.b.together(func(a *aftermath) { ok = c.own(c.b.clients.lock(c.b, c.clientID), a) })
+	return ok
 }
 
 // own does takeOver for a client whose mutex is locked, and unlocks it.
-func (c *conn) own(cl *client, a *aftermath) {
+func (c *conn) own(cl *client, a *aftermath) bool {
 	defer cl.unlock()
 	now := c.b.now()
+	if !c.mayOwn(cl, now) {
+		return false
+	}
 	if old := cl.conn; old != nil {
 		end := cause{code: packets.ErrSessionTakenOver.Code, text: packets.ErrSessionTakenOver.Reason, reason: reasonDuplicate}
 		old.stop(end)
@@ -206,7 +181,9 @@ func (c *conn) own(cl *client, a *aftermath) {
 		ClientID: c.clientID, Connected: true, CleanSession: c.cleanStart, ConnectedSince: now, KeepAlive: c.keepAlive,
 		SessionExpiry: time.Duration(c.expiry) * time.Second, Source: c.RemoteAddr().String(), Target: c.LocalAddr().String(),
 	}
+	cl.setOwner(c.principal, c.rights)
 	c.client = cl
+	return true
 }
 
 func newSessionID() string {

@@ -10,15 +10,16 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/test/packetio"
 )
 
 // Who may not connect with a client identifier learns nothing of its session, and does it no harm.
 func TestForbiddenConnectTakesNoSessionOver(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{Authenticator: users{}, Authorize: func(a broker.Access) bool {
-		return a.Action != broker.Connect || strings.HasPrefix(a.ClientID, a.Principal.Name)
-	}})
+	s := start(t, broker.Options{Authenticator: users{}, Guard: guard(func(p *auth.Principal, a auth.Action, name string) bool {
+		return a != auth.Connect || strings.HasPrefix(name, p.Name)
+	})})
 	o := device("alice-lamp")
 	o.edit = as("alice", "secret")
 	lamp := s.connect(t, o)

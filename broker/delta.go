@@ -95,7 +95,7 @@ func (c *client) tellDelta(a *announcement, m *things.Message) {
 	if len(c.deltas) == 0 {
 		c.deltas = nil
 	}
-	if m == nil || m.Version <= told {
+	if m == nil || m.Version <= told || !c.mayReceive(m.Topic) {
 		return
 	}
 	c.hand(wire.NewMessage(wire.Message{Topic: m.Topic, Payload: m.Payload(), QoS: 1}), &a.entry, false, c.b.now())

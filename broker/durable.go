@@ -51,7 +51,7 @@ func (c *client) unlock() {
 
 // save has the client's changes stored soon, or at once when a delivery waits for that. mu is held.
 func (c *client) save() {
-	if !c.queued && (c.willChanged || c.sess.Changed()) {
+	if !c.queued && (c.willChanged || c.ownerChanged || c.sess.Changed()) {
 		c.queued = true
 		c.b.journal.Touch(c)
 	}
@@ -77,12 +77,15 @@ func (c *client) Drain(b *journal.Batch) {
 	b.Buf, items = c.sess.Drain(b.Buf, items)
 	for _, it := range items {
 		if it.Key == nil {
-			c.willKept, c.willChanged = false, true
+			c.willKept, c.willChanged, c.ownerKept = false, true, false
 		}
 		b.Items = append(b.Items, statestore.Item{Space: spaceSessions, Partition: c.id, Key: it.Key, Value: it.Value})
 	}
 	if c.willChanged {
 		c.drainWill(b)
+	}
+	if it, changed := c.drainOwner(); changed {
+		b.Items = append(b.Items, it)
 	}
 	clear(items)
 	c.b.drained = items
@@ -265,6 +268,7 @@ type restorer struct {
 	id    string
 	items []session.Item // of the session
 	will  []byte         // nil for none
+	owner []byte         // the same
 }
 
 func (r *restorer) item(it statestore.Item) error {
@@ -275,8 +279,12 @@ func (r *restorer) item(it statestore.Item) error {
 		r.id = it.Partition
 	}
 	value := append([]byte(nil), it.Value...)
-	if string(it.Key) == keyWill {
+	switch string(it.Key) {
+	case keyWill:
 		r.will = value
+		return nil
+	case keyOwner:
+		r.owner = value
 		return nil
 	}
 	r.items = append(r.items, session.Item{Key: append([]byte(nil), it.Key...), Value: value})
@@ -285,6 +293,7 @@ func (r *restorer) item(it statestore.Item) error {
 
 // client makes the client whose items are complete.
 func (r *restorer) client() error {
+	defer func() { r.items, r.will, r.owner = r.items[:0], nil, nil }()
 	if len(r.items) == 0 && r.will == nil {
 		return nil
 	}
@@ -293,15 +302,17 @@ func (r *restorer) client() error {
 	if err := r.restore(c); err != nil {
 		return fmt.Errorf("session of client %q: %w", r.id, err)
 	}
-	r.items, r.will = r.items[:0], nil
 	return nil
 }
 
 func (r *restorer) restore(c *client) error {
 	c.sessionID = newSessionID()
+	if err := c.restoreOwner(r.owner); err != nil {
+		return err
+	}
 	c.last = Connection{ClientID: c.id, DisconnectedSince: r.now, DisconnectReason: reasonLost}
 	if len(r.items) > 0 {
-		s, _, err := session.Restore(r.b.sessionConfig(), r.items, r.now)
+		s, _, err := session.Restore(c.sessionConfig(), r.items, r.now)
 		if err != nil {
 			return err
 		}
@@ -321,6 +332,10 @@ func (r *restorer) restore(c *client) error {
 	w, at, err := parseWill(c.id, r.will)
 	if err != nil {
 		return err
+	}
+	w.principal = known(c.principal)
+	if kept := c.rights.Load(); kept != nil {
+		w.rights = kept.Rights
 	}
 	c.will, c.willAt, c.willKept = w, at, true
 	if at == 0 { // the end of the last run has ended the connection

@@ -40,7 +40,7 @@ func (b *Broker) nextVersion(now int64) int64 {
 
 // event is an event about the client. mu is held.
 func (c *client) event(kind string, now int64) event {
-	return event{ClientID: c.id, Timestamp: now, EventType: kind, SessionIdentifier: c.sessionID}
+	return event{ClientID: c.id, Timestamp: now, EventType: kind, SessionIdentifier: c.sessionID, PrincipalIdentifier: known(c.principal)}
 }
 
 // subscriptionEvent tells of filters that c has subscribed or unsubscribed.

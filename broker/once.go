@@ -95,7 +95,7 @@ func (p *once) request(m *wire.Message, t shadow.Topic) {
 	by := p.c.author()
 	by.Request = p.asked.Number
 	ask := func() {
-		p.c.b.request(p.c.client, t, m, by, func(_ *things.Result, o outcome) { p.conclude(o) })
+		p.c.b.request(p.c.client, t, m, by, p.c.rights, func(_ *things.Result, o outcome) { p.conclude(o) })
 	}
 	if p.asked.Number == 0 {
 		ask()
@@ -122,6 +122,8 @@ func (p *once) resolve(m *wire.Message, t shadow.Topic) {
 		p.fail(m)
 	case done:
 		p.conclude(outcome{})
+	case !mayPublish(p.c.rights, m):
+		p.conclude(denied())
 	default:
 		p.request(m, t)
 	}

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"math"
 	"time"
-
-	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // Limits bound what clients may use. A zero field means its default.
@@ -70,22 +68,4 @@ func (l *Limits) packetBytes() int { return l.PayloadBytes + headerAllowance }
 // sessionExpiry is the expiry in seconds that a client gets that asks for so much.
 func (l *Limits) sessionExpiry(seconds uint32) uint32 {
 	return uint32(min(int64(seconds), int64(l.SessionExpiry/time.Second), math.MaxUint32-1))
-}
-
-// Action is what a client wants to do.
-type Action byte
-
-// The actions that are subject to authorization.
-const (
-	Connect   Action = iota + 1 // Topic is empty
-	Publish                     // Topic is a name; a will too, when the client connects and when it is sent
-	Subscribe                   // Topic is a filter, without the prefix of a shared subscription
-)
-
-// Access is one thing that a client wants to do, for Options.Authorize.
-type Access struct {
-	Action    Action
-	Principal *auth.Principal
-	ClientID  string
-	Topic     string
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -28,7 +29,7 @@ func (c *conn) publish(pk *packets.Packet) bool {
 	}
 	m := c.message(pk)
 	t, isRequest := requestTopic(m.Topic)
-	if isRequest && !c.b.authorize(Access{Action: Publish, ClientID: c.clientID, Topic: m.Topic}) {
+	if isRequest && !mayPublish(c.rights, m) {
 		isRequest = false // refusal says why
 	}
 	switch {
@@ -118,12 +119,14 @@ func (c *conn) ask(m *wire.Message, pk *packets.Packet, t shadow.Topic) bool {
 	}
 	place, ok := c.acks.take(kind, id)
 	if ok {
-		c.b.request(c.client, t, m, c.author(), func(_ *things.Result, o outcome) { c.confirm(place, kind, o, false) })
+		c.b.request(c.client, t, m, c.author(), c.rights, func(_ *things.Result, o outcome) { c.confirm(place, kind, o, false) })
 	}
 	return ok
 }
 
-func (c *conn) author() shadow.Author { return shadow.Author{Channel: "mqtt", ClientID: c.clientID} }
+func (c *conn) author() shadow.Author {
+	return shadow.Author{Channel: "mqtt", Principal: known(c.principal), ClientID: c.clientID}
+}
 
 // released handles PUBREL [MQTT-4.3.3-11], [MQTT-4.3.3-12].
 func (c *conn) released(pk *packets.Packet) bool {
@@ -202,10 +205,15 @@ func (c *client) tellRefused(topicName, reason string) {
 	}
 }
 
+// denied is the outcome of a publish that is not allowed.
+func denied() outcome {
+	return outcome{code: packets.ErrNotAuthorized.Code, text: packets.ErrNotAuthorized.Reason}
+}
+
 // refusal says why a message may not be published; its code is 0 when it may.
 func (b *Broker) refusal(from *client, m *wire.Message) outcome {
-	if from != nil && !b.authorize(Access{Action: Publish, ClientID: from.id, Topic: m.Topic}) {
-		return outcome{code: packets.ErrNotAuthorized.Code, text: packets.ErrNotAuthorized.Reason}
+	if from != nil && !from.mayPublish(m) {
+		return denied()
 	}
 	if isReserved(m.Topic) {
 		text := "400 topic is reserved or not known: " + m.Topic
@@ -239,6 +247,7 @@ type Publication struct {
 	Retain     bool // kept as retained message; ignored for requests
 	Properties Properties
 	Author     shadow.Author
+	Rights     auth.Rights // for the response topic of a request; nil: everything is allowed
 }
 
 // PublishMessage publishes p as a client would: to a request topic of a shadow it
@@ -268,7 +277,7 @@ func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 		}
 	}
 	outcomes := make(chan outcome, 1)
-	b.request(nil, t, wire.NewMessage(m), p.Author, func(_ *things.Result, o outcome) { outcomes <- o })
+	b.request(nil, t, wire.NewMessage(m), p.Author, p.Rights, func(_ *things.Result, o outcome) { outcomes <- o })
 	select {
 	case o := <-outcomes:
 		if o.lost {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -31,13 +32,13 @@ func isReserved(name string) bool {
 // request submits a shadow request; done is called once, after the commit and
 // after the messages that tell of the outcome. Other clients that subscribe to
 // the request topic get the request too, but never as a retained message. from
-// is the publishing client, nil for none.
-func (b *Broker) request(from *client, t shadow.Topic, m *wire.Message, by shadow.Author, done func(*things.Result, outcome)) {
+// is the publishing client, nil for none; may is what whoever asks may do.
+func (b *Broker) request(from *client, t shadow.Topic, m *wire.Message, by shadow.Author, may auth.Rights, done func(*things.Result, outcome)) {
 	b.count.requests.Add(1)
 	waits := b.deliver(m, from).waits
 	b.things.Submit(things.Request{ID: t.ID, Op: t.Op, Payload: m.Payload, Author: by}, func(r *things.Result) {
 		o := outcomeOf(r)
-		o.waits = b.respond(m, r).waits || waits
+		o.waits = b.respond(m, r, may).waits || waits
 		if b.journal != nil && (r.Err != nil || t.Op == shadow.OpGet) {
 			o.waits = true // the service does not repeat these messages after a crash
 		}
@@ -47,13 +48,13 @@ func (b *Broker) request(from *client, t shadow.Topic, m *wire.Message, by shado
 
 // respond sends the outcome of a request to the response topic that the request
 // names (MQTT 5, 4.10), besides the topics of the shadow.
-func (b *Broker) respond(request *wire.Message, r *things.Result) outcome {
+func (b *Broker) respond(request *wire.Message, r *things.Result, may auth.Rights) outcome {
 	p := request.Properties
 	if p == nil || p.ResponseTopic == "" {
 		return outcome{}
 	}
 	if isReserved(p.ResponseTopic) || topic.ValidName(p.ResponseTopic) != nil ||
-		request.Publisher != "" && !b.authorize(Access{Action: Publish, ClientID: request.Publisher, Topic: p.ResponseTopic}) {
+		!auth.Allowed(may, auth.Publish, p.ResponseTopic) {
 		b.count.forbidden.Add(1)
 		return outcome{}
 	}

@@ -339,9 +339,9 @@ func TestConnectionsOfTheAPI(t *testing.T) {
 
 func TestAuthorize(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{Authorize: func(a broker.Access) bool {
-		return a.ClientID != "evil" && !strings.HasPrefix(a.Topic, "secret") && a.Topic != update
-	}})
+	s := start(t, broker.Options{Guard: guard(func(_ *auth.Principal, _ auth.Action, name string) bool {
+		return name != "evil" && !strings.HasPrefix(name, "secret") && name != update
+	})})
 	if _, ack := s.tryConnect(t, connectOptions{id: "evil"}); ack.ReasonCode != 0x87 {
 		t.Errorf("CONNACK = %#x, want 0x87", ack.ReasonCode)
 	}
@@ -402,6 +402,18 @@ func TestGarbage(t *testing.T) {
 	s.connect(t, connectOptions{id: "c"}).ping()
 }
 
+// guard makes a function a guard.
+type guard func(p *auth.Principal, a auth.Action, name string) bool
+
+func (g guard) Rights(p *auth.Principal, _ auth.Link) auth.Rights { return rights{g, p} }
+
+type rights struct {
+	guard
+	who *auth.Principal
+}
+
+func (r rights) Allows(a auth.Action, name string) bool { return r.guard(r.who, a, name) }
+
 // users is an authenticator: every user has the password "secret".
 type users struct{}
 
@@ -425,7 +437,7 @@ func as(name, password string) func(*packets.Packet) {
 
 func TestAuthenticate(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{Authenticator: users{}, Authorize: func(a broker.Access) bool { return a.Principal.Name == "alice" }})
+	s := start(t, broker.Options{Authenticator: users{}, Guard: guard(func(p *auth.Principal, _ auth.Action, _ string) bool { return p.Name == "alice" })})
 	for _, test := range []struct {
 		name, password string
 		version, want  byte

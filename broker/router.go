@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -86,7 +87,14 @@ func (b *Broker) admit(m *wire.Message, entries []topic.Entry[*client]) (o outco
 // match returns who gets a message on a topic. Give the slice back with unmatch.
 func (b *Broker) match(name string, from *client) *[]topic.Entry[*client] {
 	entries := b.routes.Get().(*[]topic.Entry[*client]) //nolint:forcetypeassert // nothing else is in the pool
-	*entries = b.index.Append((*entries)[:0], name, b.isLive)
+	live := b.isLive
+	if b.guard != nil {
+		live = func(c *client) bool { return c.online.Load() && c.mayReceive(name) }
+	}
+	*entries = b.index.Append((*entries)[:0], name, live)
+	if b.guard != nil {
+		*entries = slices.DeleteFunc(*entries, func(e topic.Entry[*client]) bool { return !e.Subscriber.mayReceive(name) })
+	}
 	if len(*entries) > 1 || from != nil {
 		*entries = topic.Merge(*entries, from)
 	}

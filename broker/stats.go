@@ -26,7 +26,7 @@ type Stats struct {
 	DroppedQueueFull int64 // QoS 1 and 2 for a client whose queue is full
 	DroppedExpired   int64
 	DroppedTooBig    int64 // above the Maximum Packet Size of a client
-	Refused          int64 // publishes to topics that are not open to the client, or refused because a queue is full
+	Refused          int64 // messages that a client may not publish or receive, or refused because a queue is full
 	Panics           int64 // connections that a defect has ended
 }
 
@@ -68,4 +68,5 @@ func (n *counters) dropped(now, before session.Counters) {
 	n.droppedFull.Add(int64(now.Full - before.Full))
 	n.droppedExpired.Add(int64(now.Expired - before.Expired))
 	n.droppedTooBig.Add(int64(now.TooLarge - before.TooLarge))
+	n.forbidden.Add(int64(now.Refused - before.Refused))
 }

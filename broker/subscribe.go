@@ -9,6 +9,7 @@ import (
 
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // subscribe handles SUBSCRIBE. What the subscriptions bring at once, retained
@@ -114,7 +115,8 @@ func (c *conn) refusedFilter(filter string, before int) byte {
 		return packets.ErrTopicFilterInvalid.Code
 	case slices.Contains(c.b.limits.RefuseFilters, plain):
 		return packets.ErrUnspecifiedError.Code
-	case !c.b.authorize(Access{Action: Subscribe, ClientID: c.clientID, Topic: plain}):
+	case !auth.Allowed(c.rights, auth.Subscribe, plain):
+		c.b.log.Info("subscription denied", "client_id", c.clientID, "principal", c.principal.String(), "filter", plain)
 		return packets.ErrNotAuthorized.Code
 	case c.b.profile.isFull(others, before):
 		return packets.ErrQuotaExceeded.Code
@@ -205,7 +207,9 @@ func (c *client) scanStep(reader bool) bool {
 			}
 			return false
 		}
-		c.hand(m.Message, &entry, true, now)
+		if c.mayReceive(m.Topic) {
+			c.hand(m.Message, &entry, true, now)
+		}
 	}
 	if page.Done {
 		c.sess.EndScan(s.Filter)

@@ -10,6 +10,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -20,9 +21,16 @@ type will struct {
 	message  wire.Message
 	expiry   time.Duration // message expiry, from when it is sent
 	delay    time.Duration
-	number   uint64 // of the request that it is, 0 for other messages
-	user     string // that the client was known as; not stored
-	epoch    int64  // version number of the connection; not stored
+	number   uint64      // of the request that it is, 0 for other messages
+	user     string      // that the client was known as; not stored
+	epoch    int64       // version number of the connection; not stored
+	rights   auth.Rights // nil: everything is allowed
+
+	principal string // of the client, "" for nobody in particular
+}
+
+func (w *will) author() shadow.Author {
+	return shadow.Author{Channel: "will", Principal: w.principal, ClientID: w.clientID, Request: w.number}
 }
 
 // newWill takes the will out of a CONNECT packet, whose buffer holds the password too.
@@ -53,13 +61,15 @@ func (c *conn) checkWill() packets.Code {
 	w := c.will
 	w.clientID = c.clientID
 	w.message.Publisher = c.clientID
+	w.principal, w.rights = known(c.principal), c.rights
 	if err := w.message.Validate(); err != nil {
 		return packets.ErrTopicNameInvalid
 	}
 	if c.b.profile.refusesQoS(w.message.QoS) { // [MQTT-3.2.2-12]
 		return packets.ErrQosNotSupported
 	}
-	if !c.b.authorize(Access{Action: Publish, ClientID: c.clientID, Topic: w.message.Topic}) {
+	if !mayPublish(w.rights, &w.message) {
+		c.b.log.Warn("connection denied for its will", "client_id", c.clientID, "principal", c.principal.String(), "topic", w.message.Topic)
 		return packets.ErrNotAuthorized
 	}
 	if _, ok := requestTopic(w.message.Topic); ok {
@@ -80,7 +90,8 @@ func (b *Broker) sendWill(c *client, w *will) {
 		m.Expires = b.now() + w.expiry.Milliseconds()
 	}
 	message := wire.NewMessage(m)
-	if !b.authorize(Access{Action: Publish, ClientID: w.clientID, Topic: m.Topic}) {
+	if !mayPublish(w.rights, message) {
+		b.log.Warn("will denied", "client_id", w.clientID, "topic", m.Topic)
 		b.count.forbidden.Add(1)
 		c.left(w)
 		return
@@ -118,7 +129,7 @@ const willPause = time.Second
 // ask makes the request that a will is, again and again while the store fails.
 func (b *Broker) ask(c *client, w *will, t shadow.Topic, m *wire.Message) {
 	b.tasks.Add(1)
-	b.request(nil, t, m, shadow.Author{Channel: "will", ClientID: w.clientID, Request: w.number}, func(r *things.Result, o outcome) {
+	b.request(nil, t, m, w.author(), w.rights, func(r *things.Result, o outcome) {
 		defer b.tasks.Done()
 		if o.lost && b.journal != nil {
 			b.askLater(c, w)

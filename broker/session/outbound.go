@@ -206,8 +206,7 @@ func (s *Session) nextInFlight(now int64) (p Packet, ok, stop bool) {
 		return p, false, false
 	case !f.released && s.unfinished >= int(s.params.ReceiveMaximum):
 		return p, false, true
-	case !f.released && s.tooLarge(f.Delivery):
-		s.counters.TooLarge++
+	case !f.released && s.unfit(f.Delivery):
 		if f.QoS == 1 || !f.sent {
 			s.finish(f.id, f)
 			return p, false, false
@@ -234,6 +233,19 @@ func publish(d Delivery, id uint16, now int64, dup bool) Packet {
 	return Packet{Message: d.Message, Publish: wire.Publish{
 		ID: id, QoS: d.QoS, Dup: dup, Retain: d.Retain, Identifiers: d.Identifiers, Now: now,
 	}}
+}
+
+// unfit reports whether d is not to be sent, and counts it then.
+func (s *Session) unfit(d Delivery) bool {
+	switch {
+	case s.tooLarge(d):
+		s.counters.TooLarge++
+	case s.config.Receives != nil && !s.config.Receives(d.Message):
+		s.counters.Refused++
+	default:
+		return false
+	}
+	return true
 }
 
 // tooLarge reports whether the client takes no packet of d's size [MQTT-3.1.2-24].

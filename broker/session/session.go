@@ -44,6 +44,9 @@ type Config struct {
 	MaxBytes    int64 // of messages waiting or in flight, as [wire.Message.Size]
 	WhenFull    Policy
 	Durable     bool // the session is to be stored as long as its expiry interval is not 0
+
+	// Receives reports, when a message is about to be sent, whether the client may have it; nil allows all.
+	Receives func(*wire.Message) bool
 }
 
 // ConnectParams are what a CONNECT packet says about its session.
@@ -59,6 +62,7 @@ type ConnectParams struct {
 type Counters struct {
 	Full     uint64 // for want of room
 	Expired  uint64 // because their time was over before they were sent [MQTT-3.3.2-5]
+	Refused  uint64 // because the client may not have them
 	TooLarge uint64 // because the client takes no packet of that size [MQTT-3.1.2-25]
 }
 

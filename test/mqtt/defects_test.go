@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // The tests of this file are each named after what a user would see if a defect
@@ -241,7 +242,7 @@ func TestClientsThatDoNotWaitForTheirConnackLeaveNothing(t *testing.T) {
 // TestRefusedSubscriptionStaysRefused comes back to its session.
 func TestRefusedSubscriptionStaysRefused(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{Authorize: func(a broker.Access) bool { return a.Action != broker.Subscribe || a.Topic != "secret" }})
+	s := start(t, broker.Options{Guard: allow(func(a auth.Action, name string) bool { return a != auth.Subscribe || name != "secret" })})
 	inBoth(t, func(t *testing.T, version byte) {
 		c := s.connect(t, version, t.Name(), persistent)
 		if code := c.subscribeWith(packets.Properties{}, packets.Subscription{Filter: "secret", Qos: 1})[0]; code < 0x80 {

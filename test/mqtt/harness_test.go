@@ -11,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
 	"github.com/umbra-iot/umbra/test/packetio"
@@ -446,3 +447,9 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+// allow makes a function, of action and name, a guard.
+type allow func(a auth.Action, name string) bool
+
+func (f allow) Rights(*auth.Principal, auth.Link) auth.Rights { return f }
+func (f allow) Allows(a auth.Action, name string) bool        { return f(a, name) }

@@ -13,6 +13,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 func TestPropertiesTravelWithTheMessage(t *testing.T) {
@@ -447,7 +448,7 @@ func TestOrder(t *testing.T) {
 
 func TestRefusedPublishIsToldInMQTT5AndAcknowledgedInOlder(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{Authorize: func(a broker.Access) bool { return a.Topic != "secret" || a.Action != broker.Publish }})
+	s := start(t, broker.Options{Guard: allow(func(a auth.Action, name string) bool { return name != "secret" || a != auth.Publish })})
 	inBoth(t, func(t *testing.T, version byte) {
 		c := s.connect(t, version, t.Name())
 		c.subscribe(2, "secret")

@@ -9,6 +9,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 func TestOverlappingSubscriptions(t *testing.T) {
@@ -29,8 +30,8 @@ func TestRefusedFilter(t *testing.T) {
 	t.Parallel()
 	inBoth(t, func(t *testing.T, version byte) {
 		s := start(t, broker.Options{
-			Limits:    broker.Limits{RefuseFilters: []string{"test/nosubscribe", "#"}, TopicLevels: 8},
-			Authorize: func(a broker.Access) bool { return a.Action != broker.Subscribe || a.Topic != "secret" },
+			Limits: broker.Limits{RefuseFilters: []string{"test/nosubscribe", "#"}, TopicLevels: 8},
+			Guard:  allow(func(a auth.Action, name string) bool { return a != auth.Subscribe || name != "secret" }),
 		})
 		c := s.connect(t, version, t.Name())
 		for _, tt := range []struct {

@@ -1,0 +1,198 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"strings"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/statestore"
+)
+
+// admit finds out who the client is and whether it may connect. It is told no more than that it may not.
+func (c *conn) admit(pk *packets.Packet) packets.Code {
+	if c.b.who == nil && c.b.guard == nil {
+		return packets.CodeSuccess
+	}
+	shown := auth.Credentials{
+		ClientID: c.clientID, Username: string(pk.Connect.Username), Password: pk.Connect.Password, HasPassword: pk.Connect.PasswordFlag,
+	}
+	if from, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+		shown.Remote = from.Addr()
+	}
+	if peer, ok := c.Conn.(auth.Peer); ok {
+		peer.Complete(&shown)
+	}
+	if code := c.authenticate(&shown); code != packets.CodeSuccess {
+		return code
+	}
+	return c.authorize(&shown)
+}
+
+func (c *conn) authenticate(shown *auth.Credentials) packets.Code {
+	if c.b.who == nil {
+		return packets.CodeSuccess
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.b.limits.ConnectTimeout)
+	defer cancel()
+	p, err := c.b.who.Authenticate(ctx, shown)
+	if err == nil {
+		c.principal = p
+		return packets.CodeSuccess
+	}
+	c.b.log.Warn("client is not authenticated", "client_id", c.clientID, "username", shown.Username,
+		"remote", c.RemoteAddr().String(), "listener", shown.Listener, "error", err)
+	if errors.Is(err, auth.ErrDenied) || errors.Is(err, auth.ErrNoCredentials) {
+		return packets.ErrBadUsernameOrPassword
+	}
+	return packets.ErrServerUnavailable
+}
+
+// authorize binds what the client may do, and asks whether it may connect.
+func (c *conn) authorize(shown *auth.Credentials) packets.Code {
+	if c.b.guard == nil {
+		return packets.CodeSuccess
+	}
+	if strings.ContainsAny(c.clientID, "+#") { // it may become part of a filter by a variable of a policy
+		return packets.ErrClientIdentifierNotValid
+	}
+	link := auth.Link{
+		MQTT: true, ClientID: c.clientID, Remote: shown.Remote, Secure: shown.Secure, Domain: shown.Domain, Persistent: !c.cleanStart || c.expiry > 0,
+	}
+	if c.will != nil {
+		link.WillTopic = c.will.message.Topic
+	}
+	c.rights = c.b.guard.Rights(c.principal, link)
+	if c.rights.Allows(auth.Connect, c.clientID) {
+		return packets.CodeSuccess
+	}
+	c.b.log.Warn("connection denied", "client_id", c.clientID, "principal", c.principal.String(), "remote", c.RemoteAddr().String())
+	return packets.ErrNotAuthorized
+}
+
+// mayOwn reports whether the session of cl, as far as there is one, is that of the principal of c. A
+// session from a time without authentication is dropped for whoever comes first. The mutex of cl is held.
+func (c *conn) mayOwn(cl *client, now int64) bool {
+	if c.b.guard == nil || cl.principal.Owner() == c.principal.Owner() || cl.conn == nil && cl.will == nil && cl.sess.Over(now) {
+		return true
+	}
+	if cl.principal.IsAnonymous() {
+		c.cleanStart = true
+		return true
+	}
+	c.b.log.Warn("connection denied: the session belongs to another principal", "client_id", c.clientID,
+		"principal", c.principal.String(), "owner", cl.principal.String(), "remote", c.RemoteAddr().String())
+	return false
+}
+
+// mayPublish reports whether rights are enough for a message.
+func mayPublish(r auth.Rights, m *wire.Message) bool {
+	return auth.Allowed(r, auth.Publish, m.Topic) && (!m.Retain || auth.Allowed(r, auth.RetainPublish, m.Topic))
+}
+
+// mayPublish reports whether the client may publish a message.
+func (c *client) mayPublish(m *wire.Message) bool {
+	r := c.rights.Load()
+	return r == nil || mayPublish(r, m)
+}
+
+// known returns the ID of who has proved who it is, "" for others.
+func known(p *auth.Principal) string {
+	if p.IsAnonymous() {
+		return ""
+	}
+	return p.ID
+}
+
+// box makes rights fit for an atomic pointer.
+type box struct{ auth.Rights }
+
+// setOwner notes to whom the session belongs. mu is held.
+func (c *client) setOwner(p *auth.Principal, r auth.Rights) {
+	c.principal = p
+	if r != nil {
+		c.rights.Store(&box{r})
+	}
+	c.ownerChanged = c.b.guard != nil && c.b.journal != nil
+}
+
+// mayReceive reports whether the client may get messages of a topic now.
+func (c *client) mayReceive(topicName string) bool {
+	r := c.rights.Load()
+	return r == nil || r.Allows(auth.Receive, topicName)
+}
+
+// receives is mayReceive for a session that is about to send a message that has waited.
+func (c *client) receives(m *wire.Message) bool { return c.mayReceive(m.Topic) }
+
+// keyOwner is the key of the principal that a session belongs to. Package session has those before it.
+const keyOwner = "v"
+
+// drainOwner has the owner stored as long as something of the client is.
+func (c *client) drainOwner() (it statestore.Item, ok bool) {
+	want := (c.persistent.Load() || c.will != nil || c.leaving != nil) && !c.principal.IsAnonymous()
+	if want == c.ownerKept && (!want || !c.ownerChanged) {
+		return it, false
+	}
+	c.ownerChanged, c.ownerKept = false, want
+	it = statestore.Item{Space: spaceSessions, Partition: c.id, Key: []byte(keyOwner)}
+	if want {
+		body, err := json.Marshal(c.principal)
+		if err != nil {
+			body = []byte("{}") // never: a principal has nothing that is no JSON
+		}
+		it.Value = append([]byte{storedFormat}, body...)
+	}
+	return it, true
+}
+
+// restoreOwner gives a client of the last run its owner. value is nil for nobody.
+func (c *client) restoreOwner(value []byte) error {
+	var p *auth.Principal
+	if value != nil {
+		if len(value) == 0 || value[0] != storedFormat {
+			return errStored
+		}
+		if err := json.Unmarshal(value[1:], &p); err != nil {
+			return errors.Join(errStored, err)
+		}
+	}
+	c.principal, c.ownerKept = p, p != nil
+	if c.b.guard != nil {
+		c.rights.Store(&box{c.b.guard.Rights(p, auth.Link{MQTT: true, ClientID: c.id, Persistent: true})})
+	}
+	return nil
+}
+
+// Recheck ends the connections of those who may not be connected any more: whose credentials have
+// expired, for whom valid is false, or who may not connect with their client id. It is called when
+// policies or credentials have changed, and returns how many it has ended. valid may be nil.
+func (b *Broker) Recheck(valid func(*auth.Principal) bool) (ended int) {
+	now := b.clock()
+	for _, c := range b.clients.all() {
+		b.together(func(a *aftermath) {
+			c.mu.Lock()
+			defer c.unlock()
+			k := c.conn
+			if k == nil {
+				return
+			}
+			gone := k.principal.ExpiredAt(now) || valid != nil && !valid(k.principal)
+			if !gone && auth.Allowed(k.rights, auth.Connect, c.id) {
+				return
+			}
+			ended++
+			b.log.Warn("connection ended: it is not allowed any more", "client_id", c.id, "principal", k.principal.String())
+			end := cause{code: packets.ErrNotAuthorized.Code, text: packets.ErrNotAuthorized.Reason, reason: reasonForbidden, noWill: gone}
+			k.stop(end)
+			c.release(&end, b.now(), a)
+			c.settle(b.now(), a)
+		})
+	}
+	return ended
+}

@@ -1,0 +1,348 @@
+package broker_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/shadow"
+	"github.com/umbra-iot/umbra/statestore"
+	"github.com/umbra-iot/umbra/statestore/memstore"
+)
+
+// denials is a guard: it allows what is not on its list of "user action name".
+type denials struct {
+	mu   sync.Mutex
+	list map[string]bool
+}
+
+func (d *denials) set(denied bool, entries ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.list == nil {
+		d.list = map[string]bool{}
+	}
+	for _, e := range entries {
+		d.list[e] = denied
+	}
+}
+
+func (d *denials) Rights(p *auth.Principal, _ auth.Link) auth.Rights { return denialsFor{d, p} }
+
+type denialsFor struct {
+	*denials
+	who *auth.Principal
+}
+
+func (r denialsFor) Allows(a auth.Action, name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	user := "nobody"
+	if r.who != nil {
+		user = r.who.Name
+	}
+	return !r.list[user+" "+strings.TrimPrefix(a.String(), "iot:")+" "+name]
+}
+
+// guarded is a server for users, and what is denied on it.
+func guarded(t *testing.T) (*server, *denials) {
+	t.Helper()
+	d := &denials{}
+	return start(t, broker.Options{Authenticator: users{}, Guard: d}), d
+}
+
+// login are options of a persistent session of a user.
+func login(user, id string) connectOptions {
+	return connectOptions{id: id, keep: true, expiry: 1000, edit: as(user, "secret")}
+}
+
+func TestReceiveIsAskedForEveryDelivery(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	bob, app := s.connect(t, login("bob", "bob")), s.connect(t, login("app", "app"))
+	bob.subscribe(1, "a/#")
+	publish := func(name, payload string, retain bool) {
+		t.Helper()
+		pk := message(name, payload, 1, 9)
+		pk.FixedHeader.Retain = retain
+		app.send(pk)
+		if ack := app.want(packets.Puback); ack.ReasonCode >= 0x80 {
+			t.Fatalf("PUBACK = %#x", ack.ReasonCode)
+		}
+	}
+	publish("a/x", "1", true)
+	bob.wantMessage("a/x")
+
+	d.set(true, "bob Receive a/x")
+	publish("a/x", "2", true)
+	publish("a/y", "1", false)
+	bob.wantMessage("a/y")
+	bob.subscribe(1, "a/#") // brings retained messages again
+	bob.wantQuiet()
+
+	d.set(false, "bob Receive a/x")
+	publish("a/x", "in flight", false)
+	if pk := bob.want(packets.Publish); string(pk.Payload) != "in flight" { // and not acknowledged
+		t.Errorf("the message is %s", pk.Payload)
+	}
+	bob.leave()
+	publish("a/x", "queued", false)
+	publish("a/y", "2", false)
+	d.set(true, "bob Receive a/x")
+	bob = s.connect(t, login("bob", "bob"))
+	bob.wantMessage("a/y")
+	bob.wantQuiet()
+}
+
+// A QoS 2 message that the client may have half of is brought to its end without its content.
+func TestReceiveOfExactlyOnce(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	bob, app := s.connect(t, login("bob", "bob")), s.connect(t, login("app", "app"))
+	bob.subscribe(2, "a")
+	app.send(message("a", "x", 2, 1))
+	finish(app, 2, 1)
+	bob.want(packets.Publish)
+	bob.leave()
+	d.set(true, "bob Receive a")
+	bob = s.connect(t, login("bob", "bob"))
+	if pk, err := bob.next(patience); err != nil || pk.FixedHeader.Type != packets.Pubrel {
+		t.Fatalf("packet %d, %v, want PUBREL", pk.FixedHeader.Type, err)
+	}
+}
+
+func TestDeltaOnSubscribeIsADelivery(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	s.do(t, `{"state":{"desired":{"on":true}}}`)
+	d.set(true, "bob Receive "+delta)
+	bob := s.connect(t, login("bob", "bob"))
+	bob.subscribe(1, delta)
+	bob.wantQuiet()
+}
+
+// The members of a group who may not receive a message do not use it up.
+func TestSharedSubscriptionGoesToWhoMayReceive(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	d.set(true, "bob Receive a")
+	bob, eve, app := s.connect(t, login("bob", "bob")), s.connect(t, login("eve", "eve")), s.connect(t, login("app", "app"))
+	bob.subscribe(1, "$share/g/a")
+	eve.subscribe(1, "$share/g/a")
+	for i := range uint16(4) {
+		app.send(message("a", "x", 1, i+1))
+		app.want(packets.Puback)
+		eve.wantMessage("a")
+	}
+	bob.wantQuiet()
+}
+
+func TestRetainIsAPermissionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	d.set(true, "bob RetainPublish a", "bob RetainPublish "+update)
+	bob := s.connect(t, login("bob", "bob"))
+	for _, name := range []string{"a", update} {
+		pk := message(name, `{"state":{}}`, 1, 1)
+		pk.FixedHeader.Retain = true
+		bob.send(pk)
+		if ack := bob.want(packets.Puback); ack.ReasonCode != 0x87 {
+			t.Errorf("PUBACK for %s = %#x, want 0x87", name, ack.ReasonCode)
+		}
+	}
+	_, ack := s.tryConnect(t, connectOptions{id: "w", edit: func(pk *packets.Packet) {
+		as("bob", "secret")(pk)
+		withWill("a", "x", func(pk *packets.Packet) { pk.Connect.WillRetain = true })(pk)
+	}})
+	if ack.ReasonCode != 0x87 {
+		t.Errorf("CONNACK with a will that is retained = %#x, want 0x87", ack.ReasonCode)
+	}
+}
+
+func TestAliasHidesNoTopic(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	d.set(true, "bob Publish secret")
+	bob := s.connect(t, login("bob", "bob"))
+	for i, name := range []string{"secret", ""} {
+		pk := message(name, "x", 1, uint16(i)+1)
+		pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = 1, true
+		bob.send(pk)
+		if ack := bob.want(packets.Puback); ack.ReasonCode != 0x87 {
+			t.Errorf("PUBACK for topic %q = %#x, want 0x87", name, ack.ReasonCode)
+		}
+	}
+}
+
+func TestWillIsAskedForWhenItIsSent(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"will", update} {
+		s, d := guarded(t)
+		app := s.connect(t, login("app", "app"))
+		app.subscribe(1, "will", update)
+		bob := s.connect(t, connectOptions{id: "bob", edit: func(pk *packets.Packet) {
+			as("bob", "secret")(pk)
+			withWill(name, `{"state":{"reported":{"a":1}}}`, nil)(pk)
+		}})
+		d.set(true, "bob Publish "+name)
+		_ = bob.conn.Close()
+		eventually(t, "the denial", func() bool { return s.Stats().Refused == 1 })
+		app.wantQuiet()
+	}
+}
+
+// The will of a crashed server's client is sent with the rights of its principal.
+func TestWillIsAskedForAfterKill(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	o := login("bob", "bob")
+	o.edit = func(pk *packets.Packet) {
+		as("bob", "secret")(pk)
+		withWill("will", "x", func(pk *packets.Packet) { pk.Connect.WillRetain = true })(pk)
+	}
+	s.connect(t, o)
+	d.set(true, "bob Publish will", "nobody Publish will")
+	s = s.kill(t, broker.Options{Authenticator: users{}, Guard: d})
+	if _, ok := s.RetainedMessage("will"); ok {
+		t.Error("the will was sent")
+	}
+	d.set(false, "bob Publish will") // but still nobody may
+	s = s.kill(t, broker.Options{Authenticator: users{}, Guard: d})
+	s.connect(t, o)
+	s = s.kill(t, broker.Options{Authenticator: users{}, Guard: d})
+	if m, ok := s.RetainedMessage("will"); !ok || string(m.Payload) != "x" {
+		t.Errorf("the retained message is %+v, %t", m, ok)
+	}
+}
+
+func TestResponseTopicNeedsPublish(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	d.set(true, "bob Publish answers")
+	app, bob := s.connect(t, login("app", "app")), s.connect(t, login("bob", "bob"))
+	app.subscribe(1, "answers", "others")
+	for _, name := range []string{"answers", "others"} {
+		pk := message(update, `{"state":{}}`, 1, 1)
+		pk.Properties.ResponseTopic = name
+		bob.send(pk)
+		bob.want(packets.Puback)
+	}
+	app.wantMessage("others")
+	app.wantQuiet()
+}
+
+func TestSessionBelongsToItsPrincipal(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	app, alice := s.connect(t, login("app", "app")), s.connect(t, login("alice", "c"))
+	alice.subscribe(1, "a")
+	refuse := func(when string) {
+		t.Helper()
+		if _, ack := s.tryConnect(t, login("bob", "c")); ack.ReasonCode != 0x87 {
+			t.Errorf("another principal, %s: CONNACK = %#x, want 0x87", when, ack.ReasonCode)
+		}
+		if _, ack := s.tryConnect(t, connectOptions{id: "c", edit: as("bob", "secret")}); ack.ReasonCode != 0x87 {
+			t.Errorf("another principal with clean start, %s: CONNACK = %#x, want 0x87", when, ack.ReasonCode)
+		}
+	}
+	refuse("connected")
+	alice.ping()
+	alice.leave()
+	app.send(message("a", "x", 1, 1))
+	app.want(packets.Puback)
+	refuse("offline")
+	s = s.kill(t, broker.Options{Authenticator: users{}, Guard: d})
+	refuse("after a restart")
+	alice, ack := s.tryConnect(t, login("alice", "c"))
+	if !ack.SessionPresent {
+		t.Error("the owner's session is gone")
+	}
+	alice.wantMessage("a")
+	alice.leave()
+	end := s.connect(t, connectOptions{id: "c", edit: as("alice", "secret")})
+	end.leave()
+	if _, ack := s.tryConnect(t, login("bob", "c")); ack.ReasonCode != 0 || ack.SessionPresent {
+		t.Errorf("after the end of the session: CONNACK = %#x, session present %t", ack.ReasonCode, ack.SessionPresent)
+	}
+}
+
+// Sessions from a time without authentication are for nobody.
+func TestSessionOfNobodyIsDropped(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	s.connect(t, connectOptions{id: "c", keep: true, expiry: 1000}).subscribe(1, "a")
+	s = s.kill(t, broker.Options{Authenticator: users{}, Guard: &denials{}})
+	if _, ack := s.tryConnect(t, login("alice", "c")); ack.ReasonCode != 0 || ack.SessionPresent {
+		t.Errorf("CONNACK = %#x, session present %t, want a new session", ack.ReasonCode, ack.SessionPresent)
+	}
+}
+
+func TestEndedSessionsLeaveNoOwner(t *testing.T) {
+	t.Parallel()
+	store := memstore.New(statestore.Options{})
+	s := startOn(t, broker.Options{Authenticator: users{}, Guard: &denials{}}, store, true)
+	s.connect(t, login("alice", "c")).leave()
+	s.connect(t, connectOptions{id: "c", edit: as("alice", "secret")}).leave()
+	s.stop()
+	for space := range byte(4) {
+		err := store.Scan(t.Context(), space, func(it statestore.Item) error {
+			t.Errorf("item %q of %q is left", it.Key, it.Partition)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRecheck(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	alice, bob, eve := s.connect(t, login("alice", "alice")), s.connect(t, login("bob", "bob")), s.connect(t, login("eve", "eve"))
+	if n := s.Recheck(nil); n != 0 {
+		t.Errorf("%d connections ended, want none", n)
+	}
+	d.set(true, "alice Connect alice")
+	if n := s.Recheck(func(p *auth.Principal) bool { return p.Name != "bob" }); n != 2 {
+		t.Errorf("%d connections ended, want 2", n)
+	}
+	alice.wantEnd(0x87)
+	bob.wantEnd(0x87)
+	eve.ping()
+	if _, ack := s.tryConnect(t, login("alice", "alice")); ack.ReasonCode != 0x87 {
+		t.Errorf("CONNACK = %#x, want 0x87", ack.ReasonCode)
+	}
+}
+
+func TestClientIDsAreNoPatterns(t *testing.T) {
+	t.Parallel()
+	s, _ := guarded(t)
+	for _, id := range []string{"+", "#", "a/+"} {
+		if _, ack := s.tryConnect(t, login("bob", id)); ack.ReasonCode != 0x85 {
+			t.Errorf("CONNACK for %q = %#x, want 0x85", id, ack.ReasonCode)
+		}
+	}
+}
+
+// Histories and events name the principal.
+func TestPrincipalIsTold(t *testing.T) {
+	t.Parallel()
+	s, _ := guarded(t)
+	app := s.connect(t, login("app", "app"))
+	app.subscribe(1, "$aws/events/presence/connected/bob")
+	bob := s.connect(t, login("bob", "bob"))
+	if e := app.wantMessage("$aws/events/presence/connected/bob"); field[string](t, e.Payload, "principalIdentifier") != "user:bob" {
+		t.Errorf("the event is %s", e.Payload)
+	}
+	bob.send(message(update, `{"state":{"reported":{"a":1}}}`, 1, 1))
+	bob.want(packets.Puback)
+	list, err := s.things.Changes(t.Context(), shadow.ID{Thing: "lamp"}, 0, 10)
+	if err != nil || len(list) != 1 || list[0].Author.Principal != "user:bob" {
+		t.Errorf("the history is %s, %v", fmt.Sprintf("%+v", list), err)
+	}
+}
