@@ -153,6 +153,9 @@ func (c *Conn) Vouch(p *auth.Principal) { c.peer.Store(p) }
 // Complete implements [auth.Peer].
 func (c *Conn) Complete(to *auth.Credentials) {
 	to.Listener, to.Remote, to.Peer = c.entrance.Name, addrOf(c.RemoteAddr()), c.peer.Load()
+	if c.tls != nil {
+		to.Secure, to.Domain = true, c.tls.ServerName
+	}
 }
 
 // Admit says that the client has proved who it is, or needs not to: it is no stranger any more.

@@ -49,8 +49,9 @@ func refusal(status int, format string, args ...any) error {
 }
 
 var (
-	errTooLarge = &shadow.Error{Code: http.StatusRequestEntityTooLarge, Message: "The payload exceeds the maximum size allowed"}
-	errInternal = &shadow.Error{Code: http.StatusInternalServerError, Message: "Internal service failure"}
+	errTooLarge  = &shadow.Error{Code: http.StatusRequestEntityTooLarge, Message: "The payload exceeds the maximum size allowed"}
+	errForbidden = &shadow.Error{Code: http.StatusForbidden, Message: "Forbidden"}
+	errInternal  = &shadow.Error{Code: http.StatusInternalServerError, Message: "Internal service failure"}
 )
 
 // explain returns what the client is told of err.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
 )
 
@@ -52,6 +53,12 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, src source, l *list
 	alive := time.NewTicker(a.KeepAlive)
 	defer alive.Stop()
 	for {
+		if !a.still(r) { // policies have changed
+			if !out.begun {
+				return errForbidden
+			}
+			return nil
+		}
 		if err := a.advance(r.Context(), src, out); err != nil {
 			if !out.begun {
 				return err
@@ -239,7 +246,7 @@ func encodeChange(id shadow.ID, e *shadow.HistoryEntry) ([]byte, error) {
 
 // allEvents streams the changes of all things that this process makes. The event ID is good for this process only.
 func (a *api) allEvents(w http.ResponseWriter, r *http.Request) error {
-	src := &feedSource{api: a, prefix: r.URL.Query().Get("prefix"), at: a.Feed.head()}
+	src := &feedSource{api: a, rights: rightsOf(r.Context()), prefix: r.URL.Query().Get("prefix"), at: a.Feed.head()}
 	l, stop := a.Feed.listen(nil)
 	defer stop()
 	if last := lastEventID(r); last != "" {
@@ -252,6 +259,7 @@ func (a *api) allEvents(w http.ResponseWriter, r *http.Request) error {
 // feedSource is what a Feed remembers, with the details from the history.
 type feedSource struct {
 	*api
+	rights auth.Rights
 	prefix string
 	at     uint64 // number of the last change that was looked at
 	lost   bool   // the place is not known
@@ -286,7 +294,7 @@ func (s *feedSource) advance(ctx context.Context, out *eventWriter) error {
 
 // tell sends the event of one change, unless it is not asked for or the history has forgotten it.
 func (s *feedSource) tell(ctx context.Context, out *eventWriter, c change) error {
-	if !strings.HasPrefix(c.id.Thing, s.prefix) {
+	if !strings.HasPrefix(c.id.Thing, s.prefix) || !auth.Allowed(s.rights, auth.GetThingShadow, resourceOf(c.id)) {
 		return nil
 	}
 	entries, err := s.Things.Changes(ctx, c.id, c.version-1, 1)

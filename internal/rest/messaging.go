@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // Page sizes of lists that AWS bounds.
@@ -29,6 +30,10 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 	}
 	if p.Payload, err = a.readBody(w, r); err != nil {
 		return err
+	}
+	p.Rights = rightsOf(r.Context())
+	if n := (need{auth.RetainPublish, pathValue("topic")}); p.Retain && !auth.Allowed(p.Rights, n.action, p.Topic) {
+		return a.forbid(r, n)
 	}
 	if err := a.Broker.PublishMessage(r.Context(), p); err != nil {
 		return err

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/umbra-iot/umbra/shadow"
 )
 
 type traceKey struct{}
@@ -21,10 +19,6 @@ func traceID(r *http.Request) string {
 	id, _ := r.Context().Value(traceKey{}).(string)
 	return id
 }
-
-// author says who asks. Requests are anonymous: a middleware that
-// authenticates them goes next to identify, and leaves its finding in the context.
-func author(*http.Request) shadow.Author { return shadow.Author{Channel: "rest"} }
 
 // identify names each request, and logs it when it is done.
 func (a *api) identify(next http.Handler) http.Handler {

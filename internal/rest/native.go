@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -116,6 +117,9 @@ func (a *api) getThing(w http.ResponseWriter, r *http.Request) error {
 	answer := thing{Thing: id.Thing}
 	for _, s := range shadows {
 		id.Name = s.Name
+		if !auth.Allowed(rightsOf(r.Context()), auth.GetThingShadow, resourceOf(id)) {
+			continue
+		}
 		doc, err := a.Things.Document(r.Context(), id)
 		if err != nil {
 			return err

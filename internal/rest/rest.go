@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/objects"
 	"github.com/umbra-iot/umbra/things"
@@ -41,8 +42,9 @@ type Options struct {
 	RequestTimeout time.Duration    // from the header to the answer, streams aside; default 10 s
 	Objects        *objects.Store   // has the credentials; nil when there is no authentication
 	Sealer         *credential.Sealer
-	Warnings       []string      // about the settings, told by /readyz?verbose
-	KeepAlive      time.Duration // between signs of life on a silent stream; default 15 s
+	Rights         func(*http.Request) auth.Rights // of whoever makes a request; nil: everything is allowed
+	Warnings       []string                        // about the settings, told by /readyz?verbose
+	KeepAlive      time.Duration                   // between signs of life on a silent stream; default 15 s
 }
 
 func (o *Options) setDefaults() {
@@ -141,7 +143,7 @@ func (a *api) routes() []Route {
 func (a *api) dispatch(routes []Route) http.Handler {
 	handlers := map[string]http.Handler{}
 	for _, rt := range routes {
-		h := a.serve(rt.checked())
+		h := a.serve(a.permit(rt, rt.checked()))
 		if !rt.stream {
 			h = a.limitTime(h)
 		}

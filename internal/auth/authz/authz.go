@@ -49,21 +49,28 @@ var builtin embed.FS
 
 // Options of an Engine. The zero value works.
 type Options struct {
-	Region  string // of the ARNs of resources; default us-east-1
-	Account string // of the same; default 123456789012
-	Files   fs.FS  // policies *.json, attachments.json and things.json; nil for none
+	Region  string   // of the ARNs of resources; default us-east-1
+	Account string   // of the same; default 123456789012
+	Files   fs.FS    // policies *.json, attachments.json and things.json; nil for none
+	Default []string // policies of principals that have none, except of nobody
 	Log     *slog.Logger
 	Now     func() time.Time // default time.Now
+
+	// Denied is told of decisions against somebody, except of messages that are not delivered. One that
+	// is made again and again may be told once. It returns soon. Default: nobody is told.
+	Denied func(p *auth.Principal, l auth.Link, action, resource string)
 }
 
 // Engine decides. It implements [auth.Guard]. Its methods may be called at the same time.
 type Engine struct {
-	prefix string // of ARNs
-	log    *slog.Logger
-	now    func() time.Time
-	files  source
-	denied atomic.Uint64
-	seed   maphash.Seed
+	prefix    string // of ARNs
+	log       *slog.Logger
+	now       func() time.Time
+	files     source
+	denied    atomic.Uint64
+	tell      func(p *auth.Principal, l auth.Link, action, resource string) // may be nil
+	byDefault []string
+	seed      maphash.Seed
 
 	mu      sync.Mutex // guards what follows
 	stored  source
@@ -103,7 +110,7 @@ type state struct {
 func New(o Options) (*Engine, error) {
 	e := &Engine{
 		prefix: "arn:aws:iot:" + cmp.Or(o.Region, DefaultRegion) + ":" + cmp.Or(o.Account, DefaultAccount) + ":",
-		log:    o.Log, now: o.Now, seed: maphash.MakeSeed(),
+		log:    o.Log, now: o.Now, seed: maphash.MakeSeed(), tell: o.Denied, byDefault: o.Default,
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -193,9 +200,9 @@ func (e *Engine) OnChange(fn func()) {
 func (e *Engine) Denied() uint64 { return e.denied.Load() }
 
 // Names returns the names of the policies that count for a principal, sorted. Some of them may not exist.
-func (e *Engine) Names(p *auth.Principal) []string { return e.state.Load().names(p) }
+func (e *Engine) Names(p *auth.Principal) []string { return e.names(e.state.Load(), p) }
 
-func (s *state) names(p *auth.Principal) []string {
+func (e *Engine) names(s *state, p *auth.Principal) []string {
 	var names []string
 	if p == nil {
 		p = auth.Nobody()
@@ -205,6 +212,9 @@ func (s *state) names(p *auth.Principal) []string {
 	names = append(names, s.attachments[KindPrefix+string(p.Kind)]...)
 	for _, g := range p.Groups {
 		names = append(names, s.attachments[auth.GroupPrefix+g]...)
+	}
+	if len(names) == 0 && !p.IsAnonymous() {
+		return e.byDefault
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -160,6 +160,33 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+// Who has no policy has the default ones, except nobody; the operator is told of denials.
+func TestDefaultAndDenials(t *testing.T) {
+	t.Parallel()
+	var told []string
+	e, err := authz.New(authz.Options{Default: []string{"device"}, Denied: func(p *auth.Principal, l auth.Link, action, resource string) {
+		told = append(told, fmt.Sprint(p, " ", l.ClientID, " ", action, " ", resource))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := auth.Link{MQTT: true, ClientID: "c"}
+	alice := e.Rights(who("alice"), link)
+	if !alice.Allows(auth.GetThingShadow, "alice") || e.Rights(who("alice", "unknown"), link).Allows(auth.GetThingShadow, "alice") {
+		t.Error("the default policies do not count, or too much")
+	}
+	alice.Allows(auth.Receive, "x")
+	alice.Allows(auth.Publish, "x")
+	alice.Allows(auth.Publish, "x")
+	if e.Rights(nil, link).Allows(auth.ListThings, "") {
+		t.Error("nobody has the default policies")
+	}
+	want := "[user:alice c iot:GetThingShadow thing/alice user:alice c iot:Publish topic/x anonymous c umbra:ListThings *]"
+	if fmt.Sprint(told) != want {
+		t.Errorf("told of %v, want %s", told, want)
+	}
+}
+
 // What policies can know of things, certificates and connections.
 func TestEnvironment(t *testing.T) {
 	t.Parallel()

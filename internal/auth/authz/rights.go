@@ -67,6 +67,9 @@ func (r *rights) Allows(a auth.Action, name string) bool {
 	if !allowed {
 		r.engine.denied.Add(1)
 		r.engine.log.Debug("denied", "principal", r.who.ID, "client_id", r.link.ClientID, "action", a.String(), "resource", string(resource))
+		if r.engine.tell != nil && a != auth.Receive {
+			r.engine.tell(r.who, r.link, a.String(), strings.TrimPrefix(string(resource), r.engine.prefix))
+		}
 	}
 	return allowed
 }
@@ -84,7 +87,7 @@ func (r *rights) current() *bound {
 
 func (r *rights) bind(s *state) *bound {
 	env := r.engine.env(s, r.who, r.link)
-	b := &bound{state: s, rights: s.set(s.names(r.who)).Bind(env)}
+	b := &bound{state: s, rights: s.set(r.engine.names(s, r.who)).Bind(env)}
 	if r.who.Scopes != nil {
 		b.scopes = policy.NewSet([]*policy.Policy{scopesPolicy(r.who.Scopes)}, nil).Bind(env)
 	}

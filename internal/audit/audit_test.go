@@ -1,0 +1,115 @@
+package audit_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/audit"
+)
+
+func open(t *testing.T, o audit.Options) *audit.Log {
+	t.Helper()
+	l, err := audit.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func TestRecordsAreLinesOfJSON(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := open(t, audit.Options{File: "-", Stdout: &out, Recent: 2, Now: func() time.Time { return time.Unix(1, 0) }})
+	for i := range 3 {
+		l.Add(audit.Record{Principal: "user:a\nb", Action: "umbra:PutPolicy", Resource: fmt.Sprint("policy/", i), Outcome: audit.Done})
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("there are %d lines: %s", len(lines), out.String())
+	}
+	var r audit.Record
+	if err := json.Unmarshal([]byte(lines[2]), &r); err != nil || r.Principal != "user:a\nb" || !r.Time.Equal(time.Unix(1, 0)) {
+		t.Errorf("the record is %+v, %v", r, err)
+	}
+	recent := l.Recent(10)
+	if len(recent) != 2 || recent[0].Resource != "policy/2" || recent[1].Resource != "policy/1" {
+		t.Errorf("the recent ones are %+v", recent)
+	}
+	if got := l.Recent(1); len(got) != 1 || got[0].Resource != "policy/2" {
+		t.Errorf("the last one is %+v", got)
+	}
+	var none *audit.Log
+	none.Add(r)
+	if none.Recent(1) != nil || none.Close() != nil {
+		t.Error("a nil log is not silent")
+	}
+}
+
+func TestFilesAreRotated(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "audit.jsonl")
+	const records = 20
+	for range 2 { // a second run goes on with the file
+		l, err := audit.Open(audit.Options{File: file, FileBytes: 600, Files: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range records {
+			l.Add(audit.Record{Principal: "user:alice", Action: "umbra:PutPolicy", Resource: fmt.Sprint("policy/", i), Outcome: audit.Done})
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := filepath.Glob(file + "*")
+	if err != nil || len(names) != 3 {
+		t.Fatalf("the files are %q, %v", names, err)
+	}
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil || info.Size() > 600 || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(data), fmt.Sprint("policy/", records-1)) {
+		t.Errorf("the last record is not in %s, %v", data, err)
+	}
+}
+
+// Who is denied again and again does not fill the disk, and does not keep out what others do.
+func TestDenialsAreBounded(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1, 0)
+	l := open(t, audit.Options{Denials: 3, Now: func() time.Time { return now }})
+	for range 10 {
+		l.Add(audit.Record{Outcome: audit.Denied})
+	}
+	l.Add(audit.Record{Outcome: audit.Done})
+	if n := len(l.Recent(100)); n != 4 {
+		t.Errorf("%d records, want 4", n)
+	}
+	now = now.Add(time.Second)
+	l.Add(audit.Record{Outcome: audit.Denied})
+	if r := l.Recent(1)[0]; r.Skipped != 7 {
+		t.Errorf("%d denials are told to be skipped, want 7", r.Skipped)
+	}
+}
+
+func TestOpenFails(t *testing.T) {
+	t.Parallel()
+	if _, err := audit.Open(audit.Options{File: t.TempDir()}); err == nil {
+		t.Error("a directory is a file")
+	}
+}
