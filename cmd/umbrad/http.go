@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/broker/listener"
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/internal/rest"
 )
@@ -31,7 +32,7 @@ func (s *server) newHTTPServer() *http.Server {
 
 // handler routes by hand what is not REST: [http.ServeMux] would clean the paths of topics.
 func (s *server) handler() http.Handler {
-	api := rest.New(rest.Options{
+	options := rest.Options{
 		Things:         s.things,
 		Broker:         s.broker,
 		Feed:           s.feed,
@@ -41,10 +42,16 @@ func (s *server) handler() http.Handler {
 		Objects:        s.objects,
 		Sealer:         s.sealer,
 		Warnings:       s.cfg.Warnings(),
-	})
+		Engine:         s.engine,
+		Audit:          s.audit,
+	}
+	if s.authn != nil {
+		options.Rights = s.rights
+	}
+	api := rest.New(options)
 	health := s.metrics.HTTP(api)
 	api = s.metrics.HTTP(rest.Guard(s.authenticate, s.log, api))
-	scrape := rest.Guard(s.authenticate, s.log, s.metrics.Handler())
+	scrape := rest.Guard(s.authenticate, s.log, rest.Permit(options, auth.GetMetrics, s.metrics.Handler()))
 	webSocket := s.vouched(s.broker.WebSocket())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch c := gateConn(r); {

@@ -93,6 +93,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, signals c
 	if _, err := loadMappings(&cmd.Config, slog.New(slog.DiscardHandler)); err != nil {
 		return fmt.Errorf("%w\n%w", err, errSettings)
 	}
+	if err := checkPolicies(&cmd.Config); err != nil {
+		return fmt.Errorf("%w\n%w", err, errSettings)
+	}
 	unknown := config.UnknownEnv(os.Environ())
 	if cmd.Check {
 		for _, name := range unknown {

@@ -13,7 +13,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/audit"
 	"github.com/umbra-iot/umbra/internal/auth/authn"
+	"github.com/umbra-iot/umbra/internal/auth/authz"
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/config"
 	"github.com/umbra-iot/umbra/internal/gate"
@@ -59,6 +61,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 		return err
 	}
 	defer s.closeServices()
+	if err := s.engine.Follow(ctx, s.objects); err != nil {
+		return fmt.Errorf("reading policies: %w", err)
+	}
 	if err := s.broker.Restore(ctx); err != nil {
 		return fmt.Errorf("reading sessions: %w", err)
 	}
@@ -99,6 +104,8 @@ type server struct {
 	directory *authn.Directory
 	sealer    *credential.Sealer // nil without authentication
 	strangers *gate.Budget
+	engine    *authz.Engine
+	audit     *audit.Log
 
 	gate      *gate.Gate
 	listeners []*listening
@@ -106,7 +113,11 @@ type server struct {
 
 func newServer(cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, metrics: metrics.New(), feed: rest.NewFeed()}
+	if err := s.authorize(); err != nil {
+		return nil, err
+	}
 	measured := s.metrics.Store(store, kind)
+	s.objects = objects.New(objects.Options{Objects: measured, Log: log})
 	options := broker.Options{Log: log, Limits: cfg.Broker, Version: version.Get().Version, StoreTimeout: cfg.CommitTimeout}
 	set, err := loadMappings(cfg, log)
 	if err != nil {
@@ -123,13 +134,12 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 		return nil, err
 	}
 	if s.authn != nil {
-		options.Authenticator = s.authn
+		options.Authenticator, options.Guard = s.authn, s.engine
 	}
 	s.broker, err = broker.New(options)
 	if err != nil {
 		return nil, err
 	}
-	s.objects = objects.New(objects.Options{Objects: store, Log: log})
 	s.things = things.New(things.Options{
 		Store:         measured,
 		Publisher:     things.Publishers{s.broker, s.feed},
@@ -156,6 +166,10 @@ func (s *server) run(ctx context.Context) error {
 		if err := web.Serve(s.gate.HTTP()); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("http: %w", err)
 		}
+		return nil
+	})
+	g.Go(func() error {
+		s.watchRights(ctx)
 		return nil
 	})
 	g.Go(func() error {
@@ -212,6 +226,9 @@ func (s *server) closeServices() {
 	}
 	if err := s.broker.Close(ctx); err != nil {
 		s.log.Warn("not everything is stored", "err", err)
+	}
+	if err := s.audit.Close(); err != nil {
+		s.log.Warn("audit records may be lost", "err", err)
 	}
 }
 

@@ -60,6 +60,7 @@ var allowed = map[string][]string{
 
 	// What operators configure while the service runs.
 	"internal/objects":    {"statestore"},
+	"internal/audit":      {},
 	"internal/auth/authz": {"internal/auth", "internal/auth/policy", "internal/objects"},
 
 	// The service: the only writer of shadows.
@@ -95,7 +96,7 @@ var allowed = map[string][]string{
 
 	// HTTP, metrics and settings translate; they decide nothing.
 	"internal/version": {},
-	"internal/rest":    {"internal/auth", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "shadow", "schemas", "things", "broker", "internal/version", gjson, uuid, xsync},
+	"internal/rest":    {"internal/auth", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "shadow", "schemas", "things", "broker", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/version", prometheus},
 	"internal/config":  {"internal/auth/credential", "shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
 	"internal/client":  {"shadow", "internal/auth/sigv4"},
@@ -103,7 +104,7 @@ var allowed = map[string][]string{
 	// The programs.
 	"cmd/umbrad": {
 		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker", "broker/listener", "broker/mapping",
-		"internal/auth", "internal/auth/authn", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/gate",
+		"internal/auth", "internal/auth/authn", "internal/auth/authz", "internal/audit", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/gate",
 		"internal/tlsfiles", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
 	"cmd/umbra":     {"shadow", "internal/client", "internal/auth/credential", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},

@@ -28,6 +28,9 @@ const (
 	PutPolicy                              // on a policy
 	DeletePolicy                           // on a policy
 	AttachPolicy                           // on a policy; to detach it too
+	ListCredentials                        // on a kind of credentials
+	PutCredential                          // on a kind, or kind/id
+	DeleteCredential                       // on kind/id
 	TestPolicy                             // on everything: what another principal may do
 	GetAudit                               // on everything
 	Administer                             // on everything: what has no action of its own
@@ -50,7 +53,7 @@ func (a Action) String() string {
 		"iot:GetThingShadow", "iot:UpdateThingShadow", "iot:DeleteThingShadow", "iot:ListNamedShadowsForThing",
 		"iot:GetRetainedMessage", "iot:ListRetainedMessages", "iot:GetConnection", "iot:DeleteConnection", "iot:ListSubscriptions",
 		"umbra:ListThings", "umbra:GetMetrics", "umbra:ListPolicies", "umbra:GetPolicy", "umbra:PutPolicy", "umbra:DeletePolicy",
-		"umbra:AttachPolicy", "umbra:TestPolicy", "umbra:GetAudit", "umbra:Administer",
+		"umbra:AttachPolicy", "umbra:ListCredentials", "umbra:PutCredential", "umbra:DeleteCredential", "umbra:TestPolicy", "umbra:GetAudit", "umbra:Administer",
 	}
 	if int(a) >= len(names) {
 		return ""
@@ -72,6 +75,8 @@ func (a Action) Resource() string {
 		return "thing/"
 	case GetPolicy, PutPolicy, DeletePolicy, AttachPolicy:
 		return "policy/"
+	case ListCredentials, PutCredential, DeleteCredential:
+		return "credential/"
 	default:
 		return ""
 	}

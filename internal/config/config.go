@@ -48,6 +48,7 @@ type Config struct {
 	Proxies        []netip.Prefix
 	Handshake      time.Duration
 	AllowAnonymous bool
+	Authz          Authz
 
 	Data          string
 	Store         string // never empty after Load
@@ -88,6 +89,16 @@ type Webhook struct {
 	URL      string // "" for none
 	Timeout  time.Duration
 	Remember time.Duration
+}
+
+// Authz is the settings of authorization.
+type Authz struct {
+	Policies   string // folder, "" for none
+	Default    string // names of policies, with commas between them
+	Region     string
+	Account    string
+	AuditFile  string // "" for none, "-" for stdout
+	AuditBytes int64
 }
 
 // History says how much of the past a shadow keeps.

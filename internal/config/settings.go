@@ -44,6 +44,7 @@ func (c *Config) settings() []Setting {
 	table = append(table, c.listenerSettings()...)
 	table = append(table, c.tlsSettings()...)
 	table = append(table, c.authSettings()...)
+	table = append(table, c.authzSettings()...)
 	table = append(table, c.storeSettings()...)
 	table = append(table, c.shadowSettings()...)
 	table = append(table, c.brokerSettings()...)
@@ -188,6 +189,36 @@ func (c *Config) authSettings() []Setting {
 
 func jwtAlgorithms() []string {
 	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+}
+
+func (c *Config) authzSettings() []Setting {
+	const group = "Authorization"
+	return []Setting{
+		{
+			Name: "policies", Group: group, value: text{&c.Authz.Policies},
+			Help: "folder of policies (`NAME.json`), `attachments.json` and `things.json`; see [security.md](security.md)",
+		},
+		{
+			Name: "default-policies", Group: group, Default: "device", value: text{&c.Authz.Default},
+			Help: "names of the policies of principals that have none, with commas between them; empty means that they may do nothing",
+		},
+		{
+			Name: "aws-region", Group: group, Default: "us-east-1", value: text{&c.Authz.Region},
+			Help: "region in the ARNs that policies name resources by",
+		},
+		{
+			Name: "aws-account", Group: group, Default: "123456789012", value: text{&c.Authz.Account},
+			Help: "account in the same ARNs",
+		},
+		{
+			Name: "audit-file", Group: group, value: text{&c.Authz.AuditFile},
+			Help: "file of audit records, JSON lines; `-` is the standard output; empty keeps the last records in memory only",
+		},
+		{
+			Name: "audit-file-size", Group: group, Default: "16MiB", value: size[int64]{&c.Authz.AuditBytes, 1, 1 << 50},
+			Help: "size at which the next file of audit records begins; four are kept",
+		},
+	}
 }
 
 func (c *Config) storeSettings() []Setting {

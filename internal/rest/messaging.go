@@ -271,6 +271,7 @@ func (a *api) deleteConnection(w http.ResponseWriter, r *http.Request) error {
 	if !a.Broker.Disconnect(id, o) {
 		return noConnection(id)
 	}
+	a.record(r, auth.DeleteConnection, id, nil)
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

@@ -43,6 +43,28 @@ func needOf(method, pattern string) (need, bool) {
 		return need{auth.DeleteConnection, pathValue("clientId")}, true
 	case "GET /connections/{clientId}/subscriptions":
 		return need{auth.ListSubscriptions, pathValue("clientId")}, true
+	case "GET /v1/credentials/{kind}":
+		return need{auth.ListCredentials, pathValue("kind")}, true
+	case "POST /v1/credentials/{kind}":
+		return need{auth.PutCredential, pathValue("kind")}, true
+	case "PUT /v1/credentials/{kind}/{id}":
+		return need{auth.PutCredential, credentialResource}, true
+	case "DELETE /v1/credentials/{kind}/{id}":
+		return need{auth.DeleteCredential, credentialResource}, true
+	case "GET /v1/policies":
+		return need{auth.ListPolicies, everything}, true
+	case "GET /v1/policies/{policy}":
+		return need{auth.GetPolicy, pathValue("policy")}, true
+	case "PUT /v1/policies/{policy}":
+		return need{auth.PutPolicy, pathValue("policy")}, true
+	case "DELETE /v1/policies/{policy}":
+		return need{auth.DeletePolicy, pathValue("policy")}, true
+	case "PUT /v1/policies/{policy}/targets/{target}", "DELETE /v1/policies/{policy}/targets/{target}":
+		return need{auth.AttachPolicy, pathValue("policy")}, true
+	case "POST /v1/policy-test":
+		return need{auth.TestPolicy, everything}, true
+	case "GET /v1/audit":
+		return need{auth.GetAudit, everything}, true
 	}
 	return need{auth.Administer, everything}, false
 }
@@ -51,6 +73,21 @@ func everything(*http.Request) string { return "" }
 
 func pathValue(name string) func(*http.Request) string {
 	return func(r *http.Request) string { return r.PathValue(name) }
+}
+
+func credentialResource(r *http.Request) string { return r.PathValue("kind") + "/" + r.PathValue("id") }
+
+// audited is a handler of which it is recorded who has changed a credential.
+func (a *api) audited(rt Route, h handler) handler {
+	n, _ := needOf(rt.Method, rt.Pattern)
+	if n.action != auth.PutCredential && n.action != auth.DeleteCredential {
+		return h
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		err := h(w, r)
+		a.record(r, n.action, n.name(r), err)
+		return err
+	}
 }
 
 // shadowResource names the shadow that a request is about as policies do: thing, or thing/name.

@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/audit"
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authz"
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/objects"
 	"github.com/umbra-iot/umbra/things"
@@ -43,6 +45,8 @@ type Options struct {
 	Objects        *objects.Store   // has the credentials; nil when there is no authentication
 	Sealer         *credential.Sealer
 	Rights         func(*http.Request) auth.Rights // of whoever makes a request; nil: everything is allowed
+	Engine         *authz.Engine                   // with Objects, for /v1/policies; nil: there are none
+	Audit          *audit.Log                      // nil records nothing
 	Warnings       []string                        // about the settings, told by /readyz?verbose
 	KeepAlive      time.Duration                   // between signs of life on a silent stream; default 15 s
 }
@@ -105,7 +109,7 @@ func Routes() []Route { return (&api{}).routes() }
 
 func (a *api) routes() []Route {
 	get, post, put, patch, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
-	return []Route{
+	return append(a.policyRoutes(), []Route{
 		{get, "/things/{thing}/shadow", "name", false, a.getThingShadow},
 		{post, "/things/{thing}/shadow", "name", false, a.updateThingShadow},
 		{del, "/things/{thing}/shadow", "name", false, a.deleteThingShadow},
@@ -136,14 +140,14 @@ func (a *api) routes() []Route {
 
 		{get, "/livez", "", false, a.livez},
 		{get, "/readyz", "verbose", false, a.readyz},
-	}
+	}...)
 }
 
 // dispatch chooses among the operations on one path.
 func (a *api) dispatch(routes []Route) http.Handler {
 	handlers := map[string]http.Handler{}
 	for _, rt := range routes {
-		h := a.serve(a.permit(rt, rt.checked()))
+		h := a.serve(a.permit(rt, a.audited(rt, rt.checked())))
 		if !rt.stream {
 			h = a.limitTime(h)
 		}

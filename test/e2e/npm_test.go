@@ -111,7 +111,7 @@ func (n node) run(t *testing.T, script string, args ...string) {
 func TestJavaScriptDevices(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
-	s := startSecure(t)
+	s := startSecure(t, "--default-policies=operator") // its clients choose their own names
 	s.issue(t, "lamp")
 	_, port, _ := strings.Cut(s.Addr("mqtts"), ":")
 	n.run(t, "thing-shadow.js", "localhost", port, s.file("ca.pem"), s.file("lamp.pem"), s.file("lamp.key"), "lamp")

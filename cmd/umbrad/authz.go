@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/umbra-iot/umbra/internal/audit"
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authz"
+	"github.com/umbra-iot/umbra/internal/config"
+)
+
+// newEngine returns what decides about permissions, with the policies of the files.
+func newEngine(cfg *config.Config, o authz.Options) (*authz.Engine, error) {
+	o.Region, o.Account = cfg.Authz.Region, cfg.Authz.Account
+	if cfg.Authz.Default != "" {
+		o.Default = strings.Split(cfg.Authz.Default, ",")
+	}
+	if cfg.Authz.Policies != "" {
+		if _, err := os.Stat(cfg.Authz.Policies); err != nil {
+			return nil, fmt.Errorf("policies: %w", err)
+		}
+		o.Files = os.DirFS(cfg.Authz.Policies)
+	}
+	e, err := authz.New(o)
+	if err != nil {
+		return nil, fmt.Errorf("policies: %w", err)
+	}
+	return e, nil
+}
+
+// checkPolicies finds what is wrong with the files of policies.
+func checkPolicies(cfg *config.Config) error {
+	_, err := newEngine(cfg, authz.Options{})
+	return err
+}
+
+// authorize makes the parts that authorization needs. Where nobody is asked who he is everything stays allowed.
+func (s *server) authorize() (err error) {
+	if s.audit, err = audit.Open(audit.Options{File: s.cfg.Authz.AuditFile, FileBytes: s.cfg.Authz.AuditBytes, Log: s.log}); err != nil {
+		return err
+	}
+	s.engine, err = newEngine(s.cfg, authz.Options{Log: s.log, Denied: s.denied})
+	return err
+}
+
+// denied records what somebody was not allowed to do.
+func (s *server) denied(p *auth.Principal, l auth.Link, action, resource string) {
+	r := audit.Record{Principal: p.String(), Action: action, Resource: resource, Outcome: audit.Denied, ClientID: l.ClientID}
+	if l.Remote.IsValid() {
+		r.Remote = l.Remote.String()
+	}
+	s.audit.Add(r)
+}
+
+// rights returns what whoever makes a request may do.
+func (s *server) rights(r *http.Request) auth.Rights {
+	var shown auth.Credentials
+	gateConn(r).Complete(&shown)
+	return s.engine.Rights(auth.FromContext(r.Context()), auth.Link{Remote: shown.Remote, Secure: shown.Secure, Domain: shown.Domain})
+}
+
+// watchRights ends the connections of those who may not connect any more when policies have changed, until ctx ends.
+func (s *server) watchRights(ctx context.Context) {
+	if s.authn == nil {
+		return
+	}
+	changed := make(chan struct{}, 1)
+	s.engine.OnChange(func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			s.broker.Recheck(nil)
+		}
+	}
+}

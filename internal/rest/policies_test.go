@@ -1,0 +1,145 @@
+package rest_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/umbra-iot/umbra/internal/audit"
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authz"
+	"github.com/umbra-iot/umbra/internal/objects"
+	"github.com/umbra-iot/umbra/statestore"
+	"github.com/umbra-iot/umbra/statestore/memstore"
+)
+
+// administered is a server with policies, on which everybody is alice.
+func administered(t *testing.T) (*server, *authz.Engine) {
+	t.Helper()
+	engine, err := authz.New(authz.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := objects.New(objects.Options{Objects: memstore.New(statestore.Options{})})
+	if err := engine.Follow(t.Context(), store); err != nil {
+		t.Fatal(err)
+	}
+	log, err := audit.Open(audit.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t, func(with *setup) {
+		with.options.Engine, with.options.Objects, with.options.Audit = engine, store, log
+	})
+	return s, engine
+}
+
+const lampsOnly = `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:*:*:topic/lamps/*"}}`
+
+func TestPolicyLifecycle(t *testing.T) {
+	t.Parallel()
+	s, engine := administered(t)
+	bob := &auth.Principal{ID: "user:bob", Kind: auth.User, Name: "bob"}
+	may := func() bool { return engine.Rights(bob, auth.Link{}).Allows(auth.Publish, "lamps/1") }
+	a := s.want(http.StatusOK, "PUT", "/v1/policies/lamps", lampsOnly, "If-None-Match", "*")
+	if a.header.Get("ETag") != `"1"` {
+		t.Errorf("the entity tag is %s", a.header.Get("ETag"))
+	}
+	s.problem(http.StatusPreconditionFailed, "PreconditionFailedException", "PUT", "/v1/policies/lamps", lampsOnly, "If-None-Match", "*")
+	s.problem(http.StatusPreconditionFailed, "PreconditionFailedException", "DELETE", "/v1/policies/lamps", "", "If-Match", `"2"`)
+	if may() {
+		t.Error("a policy that is not attached counts")
+	}
+	s.want(http.StatusNoContent, "PUT", "/v1/policies/lamps/targets/user:bob", "")
+	s.want(http.StatusNoContent, "PUT", "/v1/policies/lamps/targets/user:bob", "") // again
+	if !may() {
+		t.Error("an attached policy does not count")
+	}
+	a = s.want(http.StatusOK, "GET", "/v1/policies/lamps", "")
+	if !strings.Contains(a.body, `"targets":["user:bob"]`) || !strings.Contains(a.body, `topic/lamps/*`) || a.header.Get("ETag") != `"1"` {
+		t.Errorf("the policy is %s", a.body)
+	}
+	if a = s.want(http.StatusOK, "GET", "/v1/policies", ""); strings.Count(a.body, `"name"`) != 6 {
+		t.Errorf("the policies are %s", a.body)
+	}
+	s.problem(http.StatusConflict, "ConflictException", "DELETE", "/v1/policies/lamps", "")
+	s.want(http.StatusNoContent, "DELETE", "/v1/policies/lamps/targets/user:bob", "")
+	if may() {
+		t.Error("a detached policy counts")
+	}
+	s.want(http.StatusNoContent, "DELETE", "/v1/policies/lamps", "", "If-Match", `"1"`)
+	s.problem(http.StatusNotFound, "ResourceNotFoundException", "GET", "/v1/policies/lamps", "")
+}
+
+func TestPolicyRefusals(t *testing.T) {
+	t.Parallel()
+	s, _ := administered(t)
+	a := s.want(http.StatusBadRequest, "PUT", "/v1/policies/p", "{\"Version\": \"2012-10-17\",\n \"Statements\": []}")
+	if !strings.Contains(a.body, "line 2, column 13") {
+		t.Errorf("the place of the error is not in %s", a.body)
+	}
+	for _, test := range []struct {
+		method, path string
+		status       int
+	}{
+		{"PUT", "/v1/policies/a%20b", http.StatusBadRequest},
+		{"PUT", "/v1/policies/" + strings.Repeat("a", 129), http.StatusBadRequest},
+		{"DELETE", "/v1/policies/device", http.StatusConflict},
+		{"DELETE", "/v1/policies/none", http.StatusNotFound},
+		{"PUT", "/v1/policies/none/targets/user:bob", http.StatusNotFound},
+		{"PUT", "/v1/policies/device/targets/bob", http.StatusBadRequest},
+		{"DELETE", "/v1/policies/device/targets/user:bob", http.StatusNotFound},
+		{"GET", "/v1/policies/none", http.StatusNotFound},
+	} {
+		s.want(test.status, test.method, test.path, lampsOnly)
+	}
+	none := newServer(t)
+	none.want(http.StatusNotFound, "GET", "/v1/policies", "")
+}
+
+func TestPolicyTest(t *testing.T) {
+	t.Parallel()
+	s, _ := administered(t)
+	s.want(http.StatusNoContent, "PUT", "/v1/policies/device/targets/group:lamps", "")
+	for question, want := range map[string]bool{
+		`{"principal":"user:lamp","groups":["lamps"],"clientId":"lamp","action":"iot:Connect","resource":"client/lamp"}`:                  true,
+		`{"principal":"user:lamp","groups":["lamps"],"clientId":"lamp","action":"iot:Connect","resource":"client/x"}`:                     false,
+		`{"principal":"user:lamp","action":"iot:GetThingShadow","resource":"thing/lamp"}`:                                                 false,
+		`{"principal":"cert:ab","name":"lamp","groups":["lamps"],"action":"iot:GetThingShadow","resource":"thing/lamp","sourceIp":"::1"}`: true,
+	} {
+		a := s.want(http.StatusOK, "POST", "/v1/policy-test", question)
+		var got struct {
+			Allowed bool
+			Reason  string
+		}
+		if err := json.Unmarshal([]byte(a.body), &got); err != nil || got.Allowed != want || got.Reason == "" {
+			t.Errorf("%s: %s, want %t", question, a.body, want)
+		}
+	}
+	for _, question := range []string{`{`, `{}`, `{"principal":"user:a","action":"b","resource":"c","x":1}`, `{"principal":"user:a","action":"b","resource":"c","sourceIp":"x"}`} {
+		s.want(http.StatusBadRequest, "POST", "/v1/policy-test", question)
+	}
+}
+
+// What operators do is recorded, whether it succeeds or not.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	s, _ := administered(t)
+	s.want(http.StatusOK, "PUT", "/v1/policies/p", lampsOnly)
+	s.want(http.StatusBadRequest, "PUT", "/v1/policies/q", `{"secret": "hunter2"}`)
+	s.want(http.StatusNoContent, "PUT", "/v1/policies/p/targets/user:bob", "")
+	a := s.want(http.StatusOK, "GET", "/v1/audit?limit=3", "")
+	var got struct{ Records []audit.Record }
+	if err := json.Unmarshal([]byte(a.body), &got); err != nil || len(got.Records) != 3 {
+		t.Fatalf("the records are %s, %v", a.body, err)
+	}
+	for i, want := range []string{"umbra:AttachPolicy policy/p done", "umbra:PutPolicy policy/q failed", "umbra:PutPolicy policy/p done"} {
+		if r := got.Records[i]; r.Action+" "+r.Resource+" "+r.Outcome != want {
+			t.Errorf("record %d is %+v, want %s", i, r, want)
+		}
+	}
+	if strings.Contains(a.body, "hunter2") {
+		t.Errorf("a document is in the record: %s", a.body)
+	}
+}
