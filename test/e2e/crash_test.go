@@ -53,18 +53,20 @@ func newCrashWriters() []*crashWriter {
 	return writers
 }
 
-// write updates until the connection ends.
+// write updates until the connection or ctx ends, but does not leave an update under way.
 func (w *crashWriter) write(ctx context.Context, addr string, acknowledged func()) {
 	c, err := mqtttest.Dial(ctx, addr, mqtttest.Options{})
 	if err != nil {
 		return // killed already
 	}
 	defer c.Abort()
-	for {
+	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	for ctx.Err() == nil {
 		w.sent++
 		token := fmt.Sprintf("%s-%d", w.key, w.sent)
 		payload := fmt.Sprintf(`{"state":{"desired":{%q:%d},"reported":{%q:%d}},"clientToken":%q}`, w.key, w.sent, w.key, w.sent-1, token)
-		if _, err := c.Publish(ctx, mqtttest.Message{Topic: "$aws/things/" + w.thing + "/shadow/update", QoS: 1, Payload: []byte(payload)}); err != nil {
+		if _, err := c.Publish(patient, mqtttest.Message{Topic: "$aws/things/" + w.thing + "/shadow/update", QoS: 1, Payload: []byte(payload)}); err != nil {
 			return
 		}
 		w.acked = w.sent

@@ -3,9 +3,11 @@ package e2e_test
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -223,20 +225,53 @@ func (r *torture) round(t *testing.T, d *delivery, round int, f tortureFault) {
 		t.Logf("round %d: %s", round, f.name)
 	}
 	doomed := d.doomed(t)
+	asking := r.asking(t, round)
 	collected := d.collect(t)
 	stop := r.write(t)
 	r.pause(0, 150*time.Millisecond)
 	f.do(t)
 	doomed.Abort()
+	asking.Abort()
 	eventually(t, func() error { return ready(t.Context(), r.u.URL()) })
 	d.progress(t)
 	collected()
 	stop()
 	d.verifyKept(t)
+	r.verifyAsked(t, round)
 	r.shadows.verify(t, r.u, r.writers)
 	if t.Failed() {
 		t.Fatalf("in round %d: %s", round, f.name)
 	}
+}
+
+// asking connects a client whose will is a request.
+func (r *torture) asking(t *testing.T, round int) *mqtttest.Client {
+	t.Helper()
+	return dial(t, r.u.MQTT(), mqtttest.Options{ClientID: fmt.Sprint("asking-", round), Will: &mqtttest.Message{
+		Topic: fmt.Sprintf("$aws/things/asking-%d/shadow/update", round), Payload: []byte(`{"state":{"reported":{"here":false}}}`), QoS: 1,
+	}})
+}
+
+// verifyAsked waits until the request of asking is done, and checks that it was done once.
+func (r *torture) verifyAsked(t *testing.T, round int) {
+	t.Helper()
+	eventually(t, func() error {
+		res, err := call(t.Context(), http.MethodGet, shadowURL(r.u.URL(), fmt.Sprint("asking-", round)), nil)
+		if err != nil {
+			return err
+		}
+		d, err := parse(res.body)
+		if err != nil {
+			return err
+		}
+		if res.status != http.StatusOK {
+			return fmt.Errorf("shadow of the will: %d %s", res.status, d.Message)
+		}
+		if d.Version != 1 {
+			t.Errorf("a will that is a request made version %d, want 1", d.Version)
+		}
+		return nil
+	})
 }
 
 // write lets the writers update shadows, over all faults, until stop.
