@@ -31,11 +31,12 @@ test-deps: ## install what the tests use: redis-server, mosquitto-clients, awscl
 	@scripts/test-deps
 
 FUZZTIME ?= 20s
-fuzz: ## run every fuzz target for FUZZTIME
+fuzz: ## run every fuzz target, and the one of the listeners, for FUZZTIME
 	@for pkg in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' -run '^$$' $$pkg | grep ^Fuzz); do \
 	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg || exit; \
 	  done; done
+	UMBRA_FUZZTIME=$(FUZZTIME) go test -run TestListenerFuzz -timeout 1h -v ./test/e2e
 
 DURATION ?= 1h
 SEED ?= 0

@@ -60,6 +60,10 @@ type Options struct {
 	// connection that is an auth.Peer completes the credentials of the CONNECT packet.
 	Authenticator auth.Authenticator
 
+	// Strangers is the memory that CONNECT packets of more than 4 KiB may take before their clients are
+	// known; nil is no bound.
+	Strangers Reserve
+
 	// Guard says what a client may do: connect with its client id, publish, subscribe, receive. With nil
 	// everybody may do everything.
 	Guard auth.Guard
@@ -83,14 +87,15 @@ type Options struct {
 
 // Broker is an MQTT server. Its methods may be called at the same time.
 type Broker struct {
-	log     *slog.Logger
-	limits  Limits
-	profile Profile
-	clock   func() time.Time
-	guard   auth.Guard         // nil: everything is allowed
-	who     auth.Authenticator // nil: everybody is anonymous
-	origins []string
-	version string
+	log       *slog.Logger
+	limits    Limits
+	profile   Profile
+	clock     func() time.Time
+	guard     auth.Guard         // nil: everything is allowed
+	who       auth.Authenticator // nil: everybody is anonymous
+	origins   []string
+	version   string
+	strangers Reserve
 
 	store      statestore.Items
 	journal    *journal.Journal // nil when nothing is stored
@@ -135,18 +140,19 @@ func New(o Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		log:      o.Log,
-		limits:   limits,
-		profile:  o.Profile,
-		clock:    o.Now,
-		guard:    o.Guard,
-		who:      o.Authenticator,
-		origins:  o.Origins,
-		version:  o.Version,
-		clients:  registry{m: map[string]*client{}},
-		greeting: map[*conn]struct{}{},
-		index:    topic.NewIndex[*client](limits.TopicLevels),
-		retained: retained.New(retained.Limits{Messages: limits.RetainedMessages, Bytes: limits.RetainedBytes}),
+		log:       o.Log,
+		limits:    limits,
+		profile:   o.Profile,
+		clock:     o.Now,
+		guard:     o.Guard,
+		who:       o.Authenticator,
+		origins:   o.Origins,
+		version:   o.Version,
+		clients:   registry{m: map[string]*client{}},
+		greeting:  map[*conn]struct{}{},
+		index:     topic.NewIndex[*client](limits.TopicLevels),
+		retained:  retained.New(retained.Limits{Messages: limits.RetainedMessages, Bytes: limits.RetainedBytes}),
+		strangers: o.Strangers,
 	}
 	if o.Store != nil {
 		b.store, b.kept.b = o.Store, b

@@ -22,6 +22,11 @@ type Limits struct {
 	RetainedMessages  int           // retained messages in all; default 1000000
 	RetainedBytes     int64         // the same, in bytes; default 256 MiB
 	OutgoingBytes     int           // written to one connection and not yet taken by the network; default 1 MiB
+	ConnectBytes      int           // of the CONNECT packet, the only one of clients that are not known yet; default 64 KiB
+	Subscriptions     int           // of one session; default 10000
+	SubscribeFilters  int           // in one SUBSCRIBE packet; default 1000
+	MessageRate       int           // PUBLISH packets per second of one connection; faster ones are read later; default: no bound
+	ByteRate          int           // the same in bytes of PUBLISH packets; default: no bound
 	ConnectTimeout    time.Duration // from the accept to the end of the CONNECT packet; default 10 s
 	SystemInterval    time.Duration // between two looks at what the topics under $SYS tell; default: there are none
 	RefuseFilters     []string      // filters that nobody may subscribe to, literally, also as shared ones; default: none
@@ -44,6 +49,9 @@ func (l Limits) withDefaults() (Limits, error) {
 	setDefault(&l.RetainedMessages, 1000000)
 	setDefault(&l.RetainedBytes, 256<<20)
 	setDefault(&l.OutgoingBytes, 1<<20)
+	setDefault(&l.ConnectBytes, 64<<10)
+	setDefault(&l.Subscriptions, 10000)
+	setDefault(&l.SubscribeFilters, 1000)
 	setDefault(&l.ConnectTimeout, 10*time.Second)
 	setDefault(&l.WriteTimeout, 20*time.Second)
 	if l.KeepAlive < 0 || l.KeepAlive > math.MaxUint16*time.Second {
@@ -64,6 +72,12 @@ func setDefault[T comparable](field *T, value T) {
 
 // packetBytes is the largest packet that is read.
 func (l *Limits) packetBytes() int { return l.PayloadBytes + headerAllowance }
+
+// isFull reports whether a session with so many other subscriptions may have no more, or a SUBSCRIBE packet
+// after so many filters.
+func (l *Limits) isFull(others, before int) bool {
+	return others >= l.Subscriptions || before >= l.SubscribeFilters
+}
 
 // sessionExpiry is the expiry in seconds that a client gets that asks for so much.
 func (l *Limits) sessionExpiry(seconds uint32) uint32 {

@@ -45,9 +45,18 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if n+header+1 > c.b.limits.packetBytes() { // before memory is spent on it [MQTT-3.2.2-15]
+	limit := c.b.limits.packetBytes()
+	if !c.connected {
+		limit = min(limit, c.b.limits.ConnectBytes)
+	}
+	if n+header+1 > limit { // before memory is spent on it [MQTT-3.2.2-15]
 		return false, packets.ErrPacketTooLarge
 	}
+	release := c.reserve(n)
+	if release == nil {
+		return false, packets.ErrServerBusy
+	}
+	defer release()
 	pk.FixedHeader.Remaining = n
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r, body); err != nil {
@@ -56,7 +65,11 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	if err := decode(&pk, body); err != nil {
 		return false, err
 	}
-	return c.receive(&pk), nil
+	more = c.receive(&pk)
+	if more && pk.FixedHeader.Type == packets.Publish {
+		c.slowDown(n)
+	}
+	return more, nil
 }
 
 // decode reads the part after the fixed header of a packet that a client may send.

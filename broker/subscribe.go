@@ -118,7 +118,7 @@ func (c *conn) refusedFilter(filter string, before int) byte {
 	case !auth.Allowed(c.rights, auth.Subscribe, plain):
 		c.b.log.Info("subscription denied", "client_id", c.clientID, "principal", c.principal.String(), "filter", plain)
 		return packets.ErrNotAuthorized.Code
-	case c.b.profile.isFull(others, before):
+	case c.b.profile.isFull(others, before), c.b.limits.isFull(others, before):
 		return packets.ErrQuotaExceeded.Code
 	}
 	return 0

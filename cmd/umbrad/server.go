@@ -130,6 +130,8 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 	if cfg.AWSStrict {
 		options.Profile = broker.AWS()
 	}
+	s.strangers = gate.NewBudget(cfg.StrangerBytes)
+	options.Strangers = s.strangers
 	if err := s.openAuthentication(cfg); err != nil {
 		return nil, err
 	}

@@ -47,6 +47,8 @@ type Config struct {
 	Webhook        Webhook
 	Proxies        []netip.Prefix
 	Handshake      time.Duration
+	StrangerBytes  int
+	PerAddress     int
 	AllowAnonymous bool
 	Authz          Authz
 

@@ -48,6 +48,7 @@ func (c *Config) settings() []Setting {
 	table = append(table, c.storeSettings()...)
 	table = append(table, c.shadowSettings()...)
 	table = append(table, c.brokerSettings()...)
+	table = append(table, c.floodSettings()...)
 	table = append(table, c.protocolSettings()...)
 	table = append(table, c.mappingSettings()...)
 	return append(table, c.logSettings()...)
@@ -117,6 +118,14 @@ func (c *Config) tlsSettings() []Setting {
 		{
 			Name: "tls-identity", Group: group, Default: "cn", value: choice{&c.TLS.Identity, identities()},
 			Help: "which part of a client certificate is the name of the thing: `cn` (common name), `uri` (first URI of the subject alternative names) or `id` (SHA-256 of the certificate)",
+		},
+		{
+			Name: "stranger-bytes", Group: group, Default: "64MiB", value: size[int]{&c.StrangerBytes, 1 << 20, 1 << 36},
+			Help: "memory for all clients together that have not yet proved who they are, 32 KiB for each and large packets; when it is used up the oldest of them make room",
+		},
+		{
+			Name: "address-connections", Group: group, Default: "0", value: integer[int]{&c.PerAddress, 0, 1 << 20},
+			Help: "connections at a time from one address; 0 is no bound",
 		},
 		{
 			Name: "handshake-timeout", Group: group, Default: "10s", value: duration{&c.Handshake, 1, forever},
@@ -368,6 +377,33 @@ func (c *Config) brokerSettings() []Setting {
 		{
 			Name: "outgoing-bytes", Group: group, Default: "1MiB", value: size[int]{&c.Broker.OutgoingBytes, 1, 1 << 30},
 			Help: "written to one connection and not yet taken by the network",
+		},
+	}
+}
+
+// floodSettings bound what one client may do to others.
+func (c *Config) floodSettings() []Setting {
+	const group = "MQTT limits"
+	return []Setting{
+		{
+			Name: "connect-bytes", Group: group, Default: "64KiB", value: size[int]{&c.Broker.ConnectBytes, 64, 1 << 27},
+			Help: "a CONNECT packet, the only one that is read of clients that are not known yet",
+		},
+		{
+			Name: "subscriptions", Group: group, Default: "10000", AWS: "50", value: integer[int]{&c.Broker.Subscriptions, 1, 1 << 30},
+			Help: "subscriptions of one session",
+		},
+		{
+			Name: "subscribe-filters", Group: group, Default: "1000", AWS: "8", value: integer[int]{&c.Broker.SubscribeFilters, 1, 1 << 20},
+			Help: "topic filters in one SUBSCRIBE packet",
+		},
+		{
+			Name: "message-rate", Group: group, Default: "0", AWS: "100", value: integer[int]{&c.Broker.MessageRate, 0, 1_000_000},
+			Help: "messages that one connection may publish per second; faster ones wait, none are lost; 0 is no bound",
+		},
+		{
+			Name: "byte-rate", Group: group, Default: "0", AWS: "512KiB", value: size[int]{&c.Broker.ByteRate, 0, 1 << 30},
+			Help: "the same in bytes",
 		},
 		{
 			Name: "connect-timeout", Group: group, Default: "10s", value: duration{&c.Broker.ConnectTimeout, 1, forever},

@@ -1,0 +1,76 @@
+package authn_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"math/big"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authn"
+)
+
+// certificate makes a certificate whose subject has these common names.
+func certificate(t *testing.T, uri string, names ...string) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	for _, n := range names {
+		template.Subject.ExtraNames = append(template.Subject.ExtraNames, pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: n})
+	}
+	if uri != "" {
+		u, err := url.Parse(uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template.URIs = []*url.URL{u}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestIdentityOfCertificates has subjects that say more than one thing, or something odd.
+func TestIdentityOfCertificates(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		cert *x509.Certificate
+		from authn.Identity
+		want string
+	}{
+		{certificate(t, "", "lamp"), authn.CommonName, "lamp"},
+		{certificate(t, "", "lamp", "plug"), authn.CommonName, ""},
+		{certificate(t, ""), authn.CommonName, ""},
+		{certificate(t, "", "lamp,CN=plug"), authn.CommonName, "lamp,CN=plug"},
+		{certificate(t, "", "*"), authn.CommonName, "*"}, // policies take it literally
+		{certificate(t, "urn:umbra:thing:lamp", "plug"), authn.URI, "urn:umbra:thing:lamp"},
+		{certificate(t, "", "plug"), authn.URI, ""},
+	} {
+		p, err := authn.FromCertificate(tt.cert, tt.from)
+		if err != nil || p.Name != tt.want || p.ID != "cert:"+auth.CertificateID(tt.cert) || p.Kind != auth.Certificate {
+			t.Errorf("FromCertificate(%v, %s) = %+v, %v; want the name %q", tt.cert.Subject, tt.from, p, err, tt.want)
+		}
+	}
+	c := certificate(t, "", "lamp")
+	if p, err := authn.FromCertificate(c, authn.ID); err != nil || p.Name != auth.CertificateID(c) {
+		t.Errorf("by id: %+v, %v", p, err)
+	}
+	if p, err := authn.FromCertificate(certificate(t, "", strings.Repeat("x", 129)), authn.CommonName); err == nil {
+		t.Errorf("a name that is too long gives %v", p)
+	}
+}
