@@ -1,0 +1,123 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Policy describes a policy of the server.
+type Policy struct {
+	Name       string          `json:"name"`
+	Origin     string          `json:"origin"` // "built-in", "file" or "store"
+	Statements int             `json:"statements"`
+	Targets    []string        `json:"targets"` // to whom it is attached
+	Document   json.RawMessage `json:"document"`
+}
+
+// Policies returns all policies without their documents.
+func (c *Client) Policies(ctx context.Context) ([]Policy, error) {
+	var list struct {
+		Policies []Policy `json:"policies"`
+	}
+	return list.Policies, c.decode(ctx, call{method: http.MethodGet, path: "/v1/policies"}, &list)
+}
+
+// Policy returns a policy with its document.
+func (c *Client) Policy(ctx context.Context, name string) (*Policy, error) {
+	var p Policy
+	return &p, c.decode(ctx, call{method: http.MethodGet, path: policyPath(name)}, &p)
+}
+
+// PutPolicy stores a policy document.
+func (c *Client) PutPolicy(ctx context.Context, name string, doc []byte) error {
+	_, err := c.do(ctx, call{method: http.MethodPut, path: policyPath(name), body: doc})
+	return err
+}
+
+// DeletePolicy deletes a policy of the store.
+func (c *Client) DeletePolicy(ctx context.Context, name string) error {
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: policyPath(name)})
+	return err
+}
+
+// AttachPolicy attaches a policy to a target: the ID of a principal, "group:NAME", "kind:KIND".
+func (c *Client) AttachPolicy(ctx context.Context, name, target string) error {
+	_, err := c.do(ctx, call{method: http.MethodPut, path: policyPath(name) + "/targets/" + url.PathEscape(target)})
+	return err
+}
+
+// DetachPolicy undoes AttachPolicy.
+func (c *Client) DetachPolicy(ctx context.Context, name, target string) error {
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: policyPath(name) + "/targets/" + url.PathEscape(target)})
+	return err
+}
+
+func policyPath(name string) string { return "/v1/policies/" + url.PathEscape(name) }
+
+// PolicyQuestion asks whether somebody may do something.
+type PolicyQuestion struct {
+	Principal string   `json:"principal"`
+	Name      string   `json:"name,omitempty"`
+	Groups    []string `json:"groups,omitempty"`
+	ClientID  string   `json:"clientId,omitempty"` // over MQTT
+	Remote    string   `json:"sourceIp,omitempty"`
+	Action    string   `json:"action"`
+	Resource  string   `json:"resource"`
+}
+
+// PolicyAnswer is the answer to a PolicyQuestion.
+type PolicyAnswer struct {
+	Allowed  bool     `json:"allowed"`
+	Reason   string   `json:"reason"`
+	Policies []string `json:"policies"` // that count for the principal
+	Others   []struct {
+		Policy    string `json:"policy"`
+		Statement int    `json:"statement"`
+		Effect    string `json:"effect"`
+		Reason    string `json:"reason"`
+	} `json:"others"` // statements that did not count
+}
+
+// TestPolicy asks whether somebody may do something. raw is the answer as it came.
+func (c *Client) TestPolicy(ctx context.Context, q PolicyQuestion) (answer *PolicyAnswer, raw []byte, err error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode question: %w", err)
+	}
+	r := call{method: http.MethodPost, path: "/v1/policy-test", body: body}
+	if raw, err = c.do(ctx, r); err != nil {
+		return nil, nil, err
+	}
+	answer = new(PolicyAnswer)
+	if err := json.Unmarshal(raw, answer); err != nil {
+		return nil, nil, fmt.Errorf("%s answers %s with something that is not its API: %w", c.Server(), r.path, err)
+	}
+	return answer, raw, nil
+}
+
+// AuditRecord is one thing that somebody did or tried.
+type AuditRecord struct {
+	Time      time.Time `json:"time"`
+	Principal string    `json:"principal"`
+	Action    string    `json:"action"`
+	Resource  string    `json:"resource"`
+	Outcome   string    `json:"outcome"` // done, failed or denied
+	Detail    string    `json:"detail"`
+	ClientID  string    `json:"clientId"`
+	Remote    string    `json:"remote"`
+	TraceID   string    `json:"traceId"`
+}
+
+// Audit returns up to limit records, the latest first.
+func (c *Client) Audit(ctx context.Context, limit int) ([]AuditRecord, error) {
+	var list struct {
+		Records []AuditRecord `json:"records"`
+	}
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	return list.Records, c.decode(ctx, call{method: http.MethodGet, path: "/v1/audit", query: query}, &list)
+}
