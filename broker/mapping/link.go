@@ -62,6 +62,7 @@ type slot struct {
 	key     string
 	known   bool
 	up      bool
+	ended   bool     // it is false because its session ended without a word: what is retained is older
 	owner   *session // the session that it is about
 	first   string   // the word by which the owner first said that it is there
 	last    string   // the last word
@@ -116,9 +117,10 @@ func (e *Engine) linkMessage(s *mappingState, h *hit, p *Prepared, now int64) *b
 		return nil
 	}
 	sl := s.slot(s.kind(src), identity)
-	if sl.foreign(p) {
+	if sl.foreign(p) || p.Replayed && up && sl.ended {
 		return s.find(identity)
 	}
+	sl.ended = false
 	var b *binding
 	known := s.find(identity) != nil
 	if src.full {

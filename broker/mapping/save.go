@@ -16,6 +16,7 @@ type Saved struct {
 	Seen     int64          `json:"seen"` // ms since the epoch of its last message
 	Births   *births        `json:"births,omitempty"`
 	Commands []SavedCommand `json:"commands,omitempty"`
+	Ended    []string       `json:"ended,omitempty"` // the slots whose session ended without a word
 }
 
 // Key identifies the device among all of its store. It has no byte below 0x21.
@@ -46,6 +47,11 @@ func (b *binding) save() *Saved {
 		Mapping: b.state.m.name, Thing: b.id.Thing, Shadow: b.id.Name,
 		Identity: b.identity, Seen: b.seen, Births: b.births,
 	}
+	for _, sl := range b.slots {
+		if sl != nil && sl.ended {
+			s.Ended = append(s.Ended, sl.key)
+		}
+	}
 	for _, c := range b.ordered() {
 		sc := SavedCommand{Key: c.key, Topic: c.topic, State: c.state, Tries: c.tries, SentAt: c.sentAt, Text: c.text, Set: map[string]int64{}}
 		if c.state == StatePending {
@@ -74,6 +80,12 @@ func (e *Engine) Restore(in *Saved) bool {
 		return false
 	}
 	e.addBinding(b)
+	for i := range b.state.kinds {
+		if k := &b.state.kinds[i]; slices.Contains(in.Ended, k.key(b.identity)) {
+			sl := b.state.slot(k, b.identity)
+			sl.known, sl.up, sl.ended = true, false, true
+		}
+	}
 	return true
 }
 

@@ -105,6 +105,10 @@ func (e *Engine) Disconnected(in Session, byClient bool, now int64) *Effects {
 			continue // it has said itself what its absence means
 		}
 		e.setSlot(c.sl, false, nil, now)
+		c.sl.ended = true
+		for b := range c.sl.members {
+			e.store(b)
+		}
 		e.tidy(c)
 	}
 	return out
