@@ -527,3 +527,37 @@ func TestNativeTopics(t *testing.T) {
 		return s.reported(t, "a") == `{"desired":{"on":true},"reported":{"on":true,"connected":false}}`
 	})
 }
+
+// Operators see mappings, devices with the states of their commands, and retained messages that no thing owns.
+func TestMappingAdmin(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Mappings: mappings(t, "create: known\n"+lampMapping)})
+	s.say(t, "l/a/on", "false", true) // refused: there is no such thing
+	s.reported(t, "a")
+	list, err := s.Mappings(t.Context())
+	if err != nil || len(list) != 1 || list[0].Name != "lamps" || list[0].Things != 0 || list[0].Errors != 1 {
+		t.Errorf("Mappings = %+v, %v", list, err)
+	}
+	orphans, err := s.Orphans(t.Context(), 10)
+	if err != nil || len(orphans) != 1 || orphans[0].Topic != "l/a/on" || orphans[0].Thing != "a" {
+		t.Fatalf("Orphans = %+v, %v", orphans, err)
+	}
+	r := s.things.Do(t.Context(), things.Request{ID: shadow.ID{Thing: "b"}, Op: shadow.OpUpdate, Payload: []byte(`{"state":{"desired":{"on":true}}}`)})
+	if r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	s.say(t, "l/b/on", "false", true)
+	s.reported(t, "b")
+	devices, err := s.MappedDevices(t.Context(), "b")
+	if err != nil || len(devices) != 1 || len(devices[0].Commands) != 1 || devices[0].Commands[0].State != mapping.StateHeld {
+		t.Errorf("MappedDevices = %+v, %v", devices, err)
+	}
+	for topic, want := range map[string]bool{"l/a/on": true, "l/b/on": false, "other": false} {
+		if done, err := s.ClearOrphan(t.Context(), topic); done != want || err != nil {
+			t.Errorf("ClearOrphan(%s) = %v, %v, want %v", topic, done, err, want)
+		}
+	}
+	if _, ok := s.RetainedMessage("l/a/on"); ok {
+		t.Error("the orphan is still there")
+	}
+}

@@ -38,8 +38,31 @@ func (m *Mapping) readLink(o *object) {
 	}
 	if p := l.take("parent"); p != nil {
 		m.readParent(l.r.object(p, "link.parent"))
+	} else {
+		m.homieParent()
 	}
 	l.done()
+}
+
+// homieParent gives mappings of Homie 5 the parent that the convention gives every device: the will
+// is that of the root device, so without it the children of a lost root would go on as connected.
+func (m *Mapping) homieParent() {
+	const description = "/$description"
+	if len(m.identity) != 1 || m.identity[0].payload != nil {
+		return
+	}
+	capture := m.identity[0].name
+	for _, r := range m.reports {
+		if !strings.HasPrefix(r.topic.text, "homie/5/{"+capture) || !strings.HasSuffix(r.topic.text, description) || len(r.topic.levels) != 4 {
+			continue
+		}
+		get, err := compilePath("root", nil)
+		thing, bad := compileTemplate(strings.Replace(m.thing.text, "{"+capture, "{", 1))
+		if err == nil && bad == nil {
+			m.link.parent = &parent{topic: r.topic, get: get, thing: thing}
+		}
+		return
+	}
 }
 
 func (m *Mapping) anyUp() bool {

@@ -98,6 +98,58 @@ func (e *Engine) Bindings(fn func(*Saved)) {
 	}
 }
 
+// CommandStatus is a command as operators see it.
+type CommandStatus struct {
+	Path   []string     `json:"path"` // the first that is outstanding, or what the command was about
+	Topic  string       `json:"topic"`
+	State  CommandState `json:"state"`
+	Tries  int          `json:"tries"`
+	SentAt int64        `json:"sentAt,omitempty"` // ms since the epoch
+	Text   string       `json:"message,omitempty"`
+}
+
+// DeviceStatus is a device as operators see it.
+type DeviceStatus struct {
+	Mapping   string          `json:"mapping"`
+	Thing     string          `json:"thing"`
+	Shadow    string          `json:"shadow,omitempty"`
+	Identity  []string        `json:"identity"`
+	Link      string          `json:"link"`               // up, down or unknown
+	Seen      int64           `json:"seen"`               // ms since the epoch of its last message
+	Commands  []CommandStatus `json:"commands,omitempty"` // in the order of the rules
+	Uncovered [][]string      `json:"uncovered,omitempty"`
+}
+
+// Devices returns the devices of a thing.
+func (e *Engine) Devices(thing string) []DeviceStatus {
+	var out []DeviceStatus
+	for _, b := range e.things[thing] {
+		d := DeviceStatus{
+			Mapping: b.state.m.name, Thing: b.id.Thing, Shadow: b.id.Name, Identity: b.identity, Seen: b.seen,
+			Link: [...]string{"unknown", "down", "up"}[b.link], Uncovered: slices.Clone(b.uncovered),
+		}
+		for _, c := range b.ordered() {
+			s := CommandStatus{Path: []string{}, Topic: c.topic, State: c.state, Tries: c.tries, SentAt: c.sentAt, Text: c.text}
+			if len(c.leaves) > 0 {
+				s.Path = c.leaves[0].path
+			}
+			d.Commands = append(d.Commands, s)
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// Count returns how many devices a mapping has.
+func (e *Engine) Count(name string) int {
+	for _, s := range e.states {
+		if s.m.name == name {
+			return len(s.bindings)
+		}
+	}
+	return 0
+}
+
 // adopt takes over the state that a command had in the last run.
 func (c *commandState) adopt(saved *Saved) {
 	if saved == nil {

@@ -1,0 +1,348 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/umbra-iot/umbra/broker/mapping"
+	"github.com/umbra-iot/umbra/broker/mapping/cases"
+	"github.com/umbra-iot/umbra/internal/client"
+)
+
+const mappingHelp = `Mappings make shadows of plain MQTT devices: see docs/mappings.md.
+
+check, test, try, presets and show work without a server.`
+
+func newMapping(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "mapping",
+		Short:   "Look after mappings of plain MQTT devices",
+		Long:    mappingHelp,
+		Example: "  umbra mapping try --mapping tasmota stat/plug/RESULT '{\"POWER\":\"ON\"}'\n  umbra mapping status tasmota-plug",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		newMappingLs(a), newMappingPresets(a), newMappingShow(a), newMappingCheck(a), newMappingTest(a), newMappingTry(a),
+		newMappingStatus(a), newMappingErrors(a), newMappingOrphans(a), newMappingClean(a),
+	)
+	return cmd
+}
+
+func newMappingPresets(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "presets", Short: "List the mappings that come with umbrad", Example: "  umbra mapping presets", Args: arguments(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			for _, name := range mapping.Presets() {
+				fmt.Fprintln(a.stdout, name)
+			}
+			return nil
+		},
+	}
+}
+
+func newMappingShow(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME", Short: "Show a mapping that comes with umbrad", Example: "  umbra mapping show tasmota > mine.yaml", Args: arguments(1, 1),
+		ValidArgs: mapping.Presets(),
+		RunE: func(_ *cobra.Command, args []string) error {
+			text, ok := mapping.Preset(args[0])
+			if !ok {
+				return failf(exitNotFound, "there is no mapping %q; there are %s", args[0], strings.Join(mapping.Presets(), ", "))
+			}
+			_, err := a.stdout.Write(text)
+			return err
+		},
+	}
+}
+
+// readMappings reads mappings by their names or files.
+func (a *app) readMappings(names []string) ([]*mapping.Mapping, error) {
+	var all []*mapping.Mapping
+	for _, name := range names {
+		text, ok := mapping.Preset(name)
+		if !ok {
+			var err error
+			if text, err = os.ReadFile(name); err != nil {
+				return nil, failf(exitUsage, "%q is no mapping of umbrad, and no file: %w", name, err)
+			}
+		}
+		list, warnings, err := mapping.Load(name, text)
+		if err != nil {
+			return nil, failf(exitInvalid, "%w", err)
+		}
+		a.showWarnings(warnings)
+		all = append(all, list...)
+	}
+	return all, nil
+}
+
+func (a *app) showWarnings(warnings []*mapping.Diagnostic) {
+	for _, w := range warnings {
+		fmt.Fprintln(a.stderr, w.Error())
+	}
+}
+
+// mappingSet checks mappings against each other.
+func (a *app) mappingSet(names []string) (*mapping.Set, error) {
+	list, err := a.readMappings(names)
+	if err != nil {
+		return nil, err
+	}
+	set, warnings, err := mapping.NewSet(list)
+	if err != nil {
+		return nil, failf(exitInvalid, "%w", err)
+	}
+	a.showWarnings(warnings)
+	return set, nil
+}
+
+func newMappingCheck(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "check FILE...", Short: "Check mapping files, each and against each other",
+		Long: `Check mapping files, each and against each other. Names of mappings that come with umbrad may be
+among them. Errors and warnings name file, line and key. The exit code is 5 when there are errors.`,
+		Example: "  umbra mapping check mine.yaml\n  umbra mapping check mine.yaml tasmota", Args: arguments(1, -1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			set, err := a.mappingSet(args)
+			if err != nil {
+				return err
+			}
+			n := len(set.Mappings())
+			_, err = fmt.Fprintf(a.stdout, "%d %s valid\n", n, plural(n, "mapping"))
+			return err
+		},
+	}
+}
+
+func newMappingTest(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "test [FILE] CASES", Short: "Run sequences of messages against a mapping",
+		Long: `Run sequences of messages against a mapping, in virtual time, and compare shadows and commands with
+what the sequences expect. Without FILE the mapping is the one in CASES. The exit code is 1 when a
+sequence fails.`,
+		Example: "  umbra mapping test mine.yaml mine.json\n  umbra mapping test cases.json", Args: arguments(1, 2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var given []*mapping.Mapping
+			if len(args) == 2 {
+				set, err := a.mappingSet(args[:1])
+				if err != nil {
+					return err
+				}
+				given = set.Mappings()
+			}
+			return a.testMapping(args[len(args)-1], given)
+		},
+	}
+}
+
+func (a *app) testMapping(file string, given []*mapping.Mapping) error {
+	text, err := a.readFile(file)
+	if err != nil {
+		return err
+	}
+	f, err := cases.Parse(text)
+	if err != nil {
+		return failf(exitInvalid, "%s: %w", file, err)
+	}
+	failed := 0
+	for i := range f.Sequences {
+		s := &f.Sequences[i]
+		if err := cases.Run(f, s, given); err != nil {
+			failed++
+			fmt.Fprintf(a.stdout, "FAIL %s: %s: %v\n", s.ID, s.Title, err)
+			continue
+		}
+		fmt.Fprintf(a.stdout, "ok   %s\n", s.ID)
+	}
+	if failed > 0 {
+		return failf(exitOther, "%d of %d %s failed", failed, len(f.Sequences), plural(len(f.Sequences), "sequence"))
+	}
+	return nil
+}
+
+func newMappingTry(a *app) *cobra.Command {
+	var names []string
+	var retain bool
+	cmd := &cobra.Command{
+		Use: "try TOPIC [PAYLOAD]", Short: "Show which rules take a message, and what it would write",
+		Example: "  umbra mapping try stat/plug/RESULT '{\"POWER\":\"ON\"}'\n  umbra mapping try --mapping mine.yaml plant/a/status online", Args: arguments(1, 2),
+	}
+	cmd.Flags().StringSliceVar(&names, "mapping", nil, "`names` or files of mappings (default all that come with umbrad)")
+	cmd.Flags().BoolVar(&retain, "retain", false, "the message is retained")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		if len(names) == 0 {
+			names = mapping.Presets()
+		}
+		list, err := a.readMappings(names)
+		if err != nil {
+			return err
+		}
+		set, _, err := mapping.NewSet(list)
+		if err != nil {
+			return failf(exitInvalid, "%w", err)
+		}
+		m := mapping.Message{Topic: args[0], Retain: retain}
+		if len(args) > 1 {
+			m.Payload = []byte(args[1])
+		}
+		return a.explain(set.Explain(m, a.now().UnixMilli()))
+	}
+	return cmd
+}
+
+func (a *app) explain(x mapping.Explanation) error {
+	if len(x.Matches) == 0 {
+		a.note("no rule is about this topic")
+		return errDiffers
+	}
+	for _, m := range x.Matches {
+		var captures strings.Builder
+		for _, name := range slices.Sorted(maps.Keys(m.Captures)) {
+			fmt.Fprintf(&captures, " {%s}=%s", name, m.Captures[name])
+		}
+		ignored := ""
+		if m.Ignored {
+			ignored = " (ignore)"
+		}
+		fmt.Fprintf(a.stdout, "rule   %s %s, line %d%s%s\n", m.Mapping, m.Rule, m.Line, ignored, captures.String())
+	}
+	for _, r := range x.Reports {
+		fmt.Fprintf(a.stdout, "update %s %s\n", display(r.ID), r.Payload)
+	}
+	for _, f := range x.Failures {
+		fmt.Fprintf(a.stdout, "error  %s: %s\n", f.Code, f.Text)
+	}
+	if len(x.Failures) > 0 {
+		return errDiffers
+	}
+	return nil
+}
+
+func newMappingLs(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "ls", Short: "List the mappings that the server uses", Example: "  umbra mapping ls", Args: arguments(0, 0),
+		RunE: a.withClient(func(ctx context.Context, c *client.Client, _ []string) error {
+			list, err := c.Mappings(ctx)
+			if err != nil {
+				return fmt.Errorf("list mappings: %w", err)
+			}
+			t := table{out: a.stdout, colour: a.colour, uncut: true}
+			t.row(cell{text: "MAPPING"}, cell{text: "THINGS"}, cell{text: "ERRORS"}, cell{text: "SOURCE"})
+			for _, m := range list {
+				t.row(cell{text: m.Name}, cell{text: strconv.Itoa(m.Things)}, cell{text: strconv.FormatInt(m.Errors, 10)}, cell{text: m.Source})
+			}
+			return t.flush()
+		}),
+	}
+}
+
+// withClient makes a RunE of what needs the server.
+func (a *app) withClient(do func(context.Context, *client.Client, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), c, args)
+	}
+}
+
+func newMappingStatus(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "status THING", Short: "Show the device behind a thing, and its commands", Example: "  umbra mapping status tasmota-plug", Args: arguments(1, 1),
+		ValidArgsFunction: a.completeShadow,
+		RunE: a.withClient(func(ctx context.Context, c *client.Client, args []string) error {
+			devices, err := c.Devices(ctx, args[0])
+			if err != nil {
+				return fmt.Errorf("devices of %s: %w", args[0], err)
+			}
+			if len(devices) == 0 {
+				return failf(exitNotFound, "no mapping makes the thing %s", args[0])
+			}
+			t := table{out: a.stdout, colour: a.colour, uncut: true}
+			for _, d := range devices {
+				t.row(cell{text: d.Mapping}, cell{text: "link " + d.Link}, cell{text: "seen " + clock(d.Seen, a.location())})
+				for _, k := range d.Commands {
+					t.row(cell{text: "  " + strings.Join(k.Path, ".")}, cell{text: k.State}, cell{text: strings.TrimSpace(k.Topic + " " + k.Message)})
+				}
+			}
+			return t.flush()
+		}),
+	}
+}
+
+func newMappingErrors(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "errors", Short: "Show the last failures of mappings", Example: "  umbra mapping errors", Args: arguments(0, 0),
+		RunE: a.withClient(func(ctx context.Context, c *client.Client, _ []string) error {
+			list, err := c.MappingFailures(ctx)
+			if err != nil {
+				return fmt.Errorf("mapping errors: %w", err)
+			}
+			t := table{out: a.stdout, colour: a.colour, uncut: true}
+			for _, f := range list {
+				t.row(cell{text: age(a.now().Sub(time.UnixMilli(f.Time)))}, cell{text: f.Mapping}, cell{f.Code, tintRed}, cell{text: f.Topic}, cell{text: f.Message})
+			}
+			return t.flush()
+		}),
+	}
+}
+
+func newMappingOrphans(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "orphans", Short: "List retained messages of things that there are not", Example: "  umbra mapping orphans", Args: arguments(0, 0),
+		RunE: a.withClient(func(ctx context.Context, c *client.Client, _ []string) error {
+			_, err := a.orphans(ctx, c)
+			return err
+		}),
+	}
+}
+
+func (a *app) orphans(ctx context.Context, c *client.Client) ([]client.Orphan, error) {
+	list, err := c.Orphans(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("orphans: %w", err)
+	}
+	t := table{out: a.stdout, colour: a.colour, uncut: true}
+	for _, o := range list {
+		t.row(cell{text: o.Topic}, cell{text: o.Thing}, cell{text: o.Mapping})
+	}
+	return list, t.flush()
+}
+
+func newMappingClean(a *app) *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "clean", Short: "Clear the retained messages that orphans lists", Args: arguments(0, 0),
+		Long:    "Clear the retained messages that orphans lists. Without --yes they are only listed.",
+		Example: "  umbra mapping clean\n  umbra mapping clean --yes",
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "clear them")
+	cmd.RunE = a.withClient(func(ctx context.Context, c *client.Client, _ []string) error {
+		list, err := a.orphans(ctx, c)
+		if err != nil {
+			return err
+		}
+		if !yes {
+			a.note("nothing is cleared without --yes")
+			return nil
+		}
+		for _, o := range list {
+			if err := c.ClearOrphan(ctx, o.Topic); err != nil {
+				return fmt.Errorf("clear %s: %w", o.Topic, err)
+			}
+		}
+		a.note("cleared %d %s", len(list), plural(len(list), "message"))
+		return nil
+	})
+	return cmd
+}

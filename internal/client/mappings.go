@@ -1,0 +1,92 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
+// Mapping is a mapping that is in force.
+type Mapping struct {
+	Name   string `json:"name"`
+	Source string `json:"source"`
+	Things int    `json:"things"`
+	Errors int64  `json:"errors"`
+}
+
+// Mappings lists the mappings that are in force.
+func (c *Client) Mappings(ctx context.Context) ([]Mapping, error) {
+	var answer struct {
+		Mappings []Mapping `json:"mappings"`
+	}
+	err := c.decode(ctx, call{method: http.MethodGet, path: "/v1/mappings"}, &answer)
+	return answer.Mappings, err
+}
+
+// MappingFailure is one failure of a mapping.
+type MappingFailure struct {
+	Time    int64  `json:"timestamp"` // ms since the epoch
+	Code    string `json:"code"`
+	Mapping string `json:"mapping"`
+	Thing   string `json:"thing"`
+	Topic   string `json:"topic"`
+	Message string `json:"message"`
+}
+
+// MappingFailures returns the last failures of mappings, the oldest first.
+func (c *Client) MappingFailures(ctx context.Context) ([]MappingFailure, error) {
+	var answer struct {
+		Last []MappingFailure `json:"last"`
+	}
+	err := c.decode(ctx, call{method: http.MethodGet, path: "/v1/mappings/errors"}, &answer)
+	return answer.Last, err
+}
+
+// Device is a plain device that a mapping makes a thing of.
+type Device struct {
+	Mapping  string          `json:"mapping"`
+	Thing    string          `json:"thing"`
+	Link     string          `json:"link"`
+	Seen     int64           `json:"seen"` // ms since the epoch
+	Commands []DeviceCommand `json:"commands"`
+}
+
+// DeviceCommand is a command of a device.
+type DeviceCommand struct {
+	Path    []string `json:"path"`
+	Topic   string   `json:"topic"`
+	State   string   `json:"state"`
+	Tries   int      `json:"tries"`
+	Message string   `json:"message"`
+}
+
+// Devices returns the devices of a thing.
+func (c *Client) Devices(ctx context.Context, thing string) ([]Device, error) {
+	var answer struct {
+		Devices []Device `json:"devices"`
+	}
+	err := c.decode(ctx, call{method: http.MethodGet, path: "/v1/things/" + url.PathEscape(thing) + "/devices"}, &answer)
+	return answer.Devices, err
+}
+
+// Orphan is a retained message that a mapping would take, of a thing that there is not.
+type Orphan struct {
+	Topic   string `json:"topic"`
+	Mapping string `json:"mapping"`
+	Thing   string `json:"thing"`
+}
+
+// Orphans lists orphans, at most 1000.
+func (c *Client) Orphans(ctx context.Context) ([]Orphan, error) {
+	var answer struct {
+		Orphans []Orphan `json:"orphans"`
+	}
+	err := c.decode(ctx, call{method: http.MethodGet, path: "/v1/mappings/orphans"}, &answer)
+	return answer.Orphans, err
+}
+
+// ClearOrphan clears the retained message of a topic if it is an orphan still; else it is an *Error with status 404.
+func (c *Client) ClearOrphan(ctx context.Context, topic string) error {
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: "/v1/mappings/orphans/" + url.PathEscape(topic)})
+	return err
+}
