@@ -66,8 +66,9 @@ type leaf struct {
 
 // change is what is known of how a document came to be.
 type change struct {
-	loaded bool         // it was read, not changed
-	patch  shadow.Value // the state of the update
+	loaded  bool         // it was read, not changed
+	resumed bool         // the device is known from an earlier run
+	patch   shadow.Value // the state of the update
 }
 
 // document takes a document and finds what is outstanding.
@@ -128,10 +129,11 @@ func newLeaf(d shadow.Difference, old *leaf, ch change) *leaf {
 	case old != nil:
 		l.contested, l.answered = old.contested, old.answered
 		if !old.reported.Equal(d.Reported) {
-			l.contested, l.answered = true, true
+			l.answered = true
+			l.contested = l.contested || old.reported.Exists() // a first value is no change of mind
 		}
 	case ch.loaded:
-		l.contested = d.Reported.Time() > l.at
+		l.contested = ch.resumed && d.Reported.Time() > l.at
 	default: // it was in sync: the device has changed its mind
 		l.contested, l.answered = true, true
 	}

@@ -151,7 +151,7 @@ func (e *Engine) Document(id shadow.ID, doc *shadow.Document, now int64) *Effect
 	for _, b := range e.things[id.Thing] {
 		if b.id == id && !b.loaded {
 			b.loaded = true
-			e.document(b, doc, change{loaded: true}, now)
+			e.document(b, doc, change{loaded: true, resumed: b.saved != nil}, now)
 			b.saved = nil
 		}
 	}
@@ -172,7 +172,7 @@ func (e *Engine) Update(id shadow.ID, c *shadow.Change, now int64) *Effects {
 		}
 		if !b.loaded { // the document that was asked for is about to come, or was this change
 			b.loaded = true
-			e.document(b, c.After, change{loaded: true, patch: c.State()}, now)
+			e.document(b, c.After, change{loaded: true, resumed: b.saved != nil, patch: c.State()}, now)
 			b.saved = nil
 			continue
 		}

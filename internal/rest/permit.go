@@ -63,6 +63,10 @@ func needOf(method, pattern string) (need, bool) {
 		return need{auth.AttachPolicy, pathValue("policy")}, true
 	case "POST /v1/policy-test":
 		return need{auth.TestPolicy, everything}, true
+	case "GET /v1/things/{thing}/devices":
+		return need{auth.GetThingShadow, pathValue("thing")}, true
+	case "GET /v1/mappings", "GET /v1/mappings/errors", "GET /v1/mappings/orphans", "DELETE /v1/mappings/orphans/{topic...}":
+		return need{auth.Administer, everything}, true
 	case "GET /v1/audit":
 		return need{auth.GetAudit, everything}, true
 	}
