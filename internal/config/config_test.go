@@ -329,3 +329,72 @@ func TestUsage(t *testing.T) {
 		}
 	}
 }
+
+func TestListeners(t *testing.T) {
+	t.Parallel()
+	c, err := load(nil, "--config", "testdata/good/listeners.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range c.All() {
+		got = append(got, fmt.Sprint(l.Name(), l.Auth, l.TLS.ClientCert, l.TLS.ClientCA, l.Connections))
+	}
+	want := []string{
+		"http://127.0.0.1:8080[]0", "mqtts://0.0.0.0:8883[certificate]required/etc/umbra/devices.pem0", "wss://0.0.0.0:443[password token]none100",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("All() (-want +got)\n%s", diff)
+	}
+	tls := []string{"--tls-cert=c", "--tls-key=k"}
+	for _, tt := range []struct {
+		args []string
+		want string // part of the error, "" for none
+	}{
+		{[]string{"--mqtts=127.0.0.1:0"}, "tls-cert"},
+		{append(tls, "--mqtts=0.0.0.0:8883"), "not a loopback address"},
+		{append(tls, "--mqtts=0.0.0.0:8883", "--tls-client-ca=ca"), ""},
+		{append(tls, "--mqtts=0.0.0.0:8883", "--users=u"), ""},
+		{append(tls, "--mqtts=0.0.0.0:8883", "--users=u", "--auth=anonymous,password"), "not a loopback address"},
+		{append(tls, "--https=127.0.0.1:0", "--tls-client-cert=required"), "tls-client-ca"},
+		{[]string{"--listeners=gopher://127.0.0.1:1"}, "not a listener"},
+		{[]string{"--listeners=mqtt://127.0.0.1:1?colour=red"}, "unknown option"},
+		{[]string{"--listeners=mqtt://127.0.0.1:1?auth=hope"}, "not one of"},
+		{[]string{"--listeners=mqtt://127.0.0.1:1?proxy-from=x"}, "neither an address nor a network"},
+		{[]string{"--listeners=mqtt://127.0.0.1:1 ws://[::1]:2?proxy-from=10.0.0.0/8,::1"}, ""},
+		{[]string{"--jwt-keys=k"}, "jwt-issuer"},
+		{[]string{"--auth=jwt"}, "jwt-keys"},
+		{[]string{"--auth=webhook"}, "webhook-url"},
+		{[]string{"--webhook-url=ftp://x"}, "not a URL"},
+		{[]string{"--jwt-algorithms=HS256"}, "not one of"},
+	} {
+		_, err := load(nil, tt.args...)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("Load(%q): error = %v, want one with %q", tt.args, err, tt.want)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args []string
+		want string // part of the only warning, "" for none
+	}{
+		{nil, ""},
+		{[]string{"--mqtt=0.0.0.0:1883", "--allow-anonymous"}, "anybody who reaches this address"},
+		{[]string{"--mqtt=0.0.0.0:1883", "--users=none.yaml"}, "in clear text: use mqtts"},
+		{[]string{"--mqtts=0.0.0.0:1883", "--users=none.yaml", "--tls-cert=c", "--tls-key=k"}, ""},
+		{[]string{"--webhook-url=http://192.0.2.1/"}, "use https"},
+	} {
+		c, err := load(nil, tt.args...)
+		if err != nil {
+			t.Errorf("Load(%q): %v", tt.args, err)
+			continue
+		}
+		got := c.Warnings()
+		if tt.want == "" && len(got) > 0 || tt.want != "" && (len(got) != 1 || !strings.Contains(got[0], tt.want)) {
+			t.Errorf("Load(%q).Warnings() = %q, want %q", tt.args, got, tt.want)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/umbradtest"
 	"github.com/umbra-iot/umbra/test/mqtttest"
 )
@@ -29,6 +30,7 @@ const minNode = 20
 // node runs scripts among the packages that npm/package.json names.
 type node struct {
 	path, dir string
+	env       []string // beside that of the test
 }
 
 // newNode installs the packages, once on a machine: they stay in the user's cache directory.
@@ -101,6 +103,7 @@ func (n node) run(t *testing.T, script string, args ...string) {
 	}
 	cmd := exec.CommandContext(wait(t), n.path, append([]string{"-"}, args...)...)
 	cmd.Dir = n.dir
+	cmd.Env = append(os.Environ(), n.env...)
 	cmd.Stdin = strings.NewReader(string(text))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s", script, err, out)
@@ -116,6 +119,23 @@ func TestJavaScriptDevices(t *testing.T) {
 	_, port, _ := strings.Cut(s.Addr("mqtts"), ":")
 	n.run(t, "thing-shadow.js", "localhost", port, s.file("ca.pem"), s.file("lamp.pem"), s.file("lamp.key"), "lamp")
 	n.run(t, "shadow-v2.js", "localhost", port, s.file("ca.pem"), s.file("lamp.pem"), s.file("lamp.key"), "lamp")
+}
+
+// TestJavaScriptPresigned has an SDK of AWS presign the URL of a WebSocket with an access key of Umbra.
+func TestJavaScriptPresigned(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	id, key := credential.NewAccessKey("app", all())
+	users := filepath.Join(t.TempDir(), "users.yaml")
+	f := &credential.File{Keys: map[string]credential.AccessKey{id: key}}
+	if err := f.Write(users); err != nil {
+		t.Fatal(err)
+	}
+	s := startSecure(t, "--users="+users, "--auth=key")
+	n.env = []string{"NODE_EXTRA_CA_CERTS=" + s.file("ca.pem")}
+	_, port, _ := strings.Cut(s.Addr("https"), ":")
+	n.run(t, "presigned.js", port, id, key.Secret, "yes")
+	n.run(t, "presigned.js", port, id, "wrong", "no")
 }
 
 func TestJavaScriptDataPlane(t *testing.T) {
