@@ -43,6 +43,13 @@ func needOf(method, pattern string) (need, bool) {
 		return need{auth.DeleteConnection, pathValue("clientId")}, true
 	case "GET /connections/{clientId}/subscriptions":
 		return need{auth.ListSubscriptions, pathValue("clientId")}, true
+	}
+	return adminNeed(method, pattern)
+}
+
+// adminNeed is needOf for what operators do.
+func adminNeed(method, pattern string) (need, bool) {
+	switch method + " " + pattern {
 	case "GET /v1/credentials/{kind}":
 		return need{auth.ListCredentials, pathValue("kind")}, true
 	case "POST /v1/credentials/{kind}":
