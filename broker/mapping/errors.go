@@ -31,14 +31,6 @@ const (
 	CodeStore        Code = "store" // the update was refused for another reason
 )
 
-// Codes lists the kinds of failures.
-func Codes() []Code {
-	return []Code{
-		CodeDecode, CodeTooLarge, CodeMap, CodeType, CodeThingName, CodeCollision, CodeUnknownThing, CodeThingLimit, CodeDocLimit,
-		CodeKeyName, CodeEncode, CodeTopic, CodeNoSubscriber, CodeNoAck, CodeCoalesced, CodeExpr, CodeOwner, CodeEcho, CodeStore,
-	}
-}
-
 // Failure is one counted failure at run time.
 type Failure struct {
 	Code    Code   `json:"code"`

@@ -386,7 +386,9 @@ func (f *field) op(env *exprEnv, v shadow.Value) (*op, *refusal) {
 	if bad != nil || drop {
 		return nil, bad
 	}
-	env.value, env.typed = v.Text(), v.Raw()
+	if len(f.target.keys) > 0 {
+		env.value, env.typed = v.Text(), v.Raw()
+	}
 	path, code, text := f.target.render(&env.environment)
 	if code != "" {
 		return nil, &refusal{code, text}
