@@ -50,13 +50,6 @@ func needOf(method, pattern string) (need, bool) {
 // adminNeed is needOf for what operators do.
 func adminNeed(method, pattern string) (need, bool) {
 	switch method + " " + pattern {
-	}
-	return operatorNeed(method, pattern)
-}
-
-// operatorNeed is needOf for what operators do.
-func operatorNeed(method, pattern string) (need, bool) {
-	switch method + " " + pattern {
 	case "GET /v1/credentials/{kind}":
 		return need{auth.ListCredentials, pathValue("kind")}, true
 	case "POST /v1/credentials/{kind}":
