@@ -39,17 +39,7 @@ func (p *mapper) apply(e *mapping.Effects, w *waiter) {
 
 // update makes the update of a report, one for each message and shadow.
 func (p *mapper) update(r *mapping.Report, w *waiter) {
-	req := things.Request{ID: r.ID, Op: shadow.OpUpdate, Author: mappingAuthor(r.Client), Quiet: true}
-	req.Build = func(doc *shadow.Document) ([]byte, *shadow.Error) {
-		switch {
-		case r.Known && (doc == nil || doc.Deleted()):
-			return nil, &shadow.Error{Code: 404, Message: "There is no such thing, and the mapping makes none"}
-		case r.Replayed && doc.Deleted():
-			return nil, nil
-		}
-		payload, _ := r.Patch(doc)
-		return payload, nil
-	}
+	req := things.Request{ID: r.ID, Op: shadow.OpUpdate, Author: mappingAuthor(r.Client), Quiet: true, Build: r.Build}
 	p.submit(req, w, func(res *things.Result) {
 		if res.Err == nil {
 			return

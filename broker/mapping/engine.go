@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"container/heap"
+	"errors"
 	"strings"
 
 	"github.com/umbra-iot/umbra/shadow"
@@ -84,12 +85,37 @@ type Report struct {
 	Topic    string // of the message, "" when there was none
 	Client   string // who published it
 	Will     bool
-	Known    bool // refuse with CodeUnknownThing when the thing does not exist
-	Replayed bool // leave a deleted shadow deleted
-	Limit    int  // bytes of the document
+	Known    bool // only for things that exist
+	Replayed bool // a deleted shadow stays deleted
 
-	ops []op
-	b   *binding
+	ops   []op
+	b     *binding
+	limit int // bytes of the document, 0 for that of the service
+}
+
+// Build returns the payload of the update that makes a document, nil for a shadow that there is not,
+// what the report says; nil for nothing to do.
+func (r *Report) Build(doc *shadow.Document) ([]byte, *shadow.Error) {
+	gone := doc == nil || doc.Deleted()
+	switch {
+	case r.Known && gone:
+		return nil, &shadow.Error{Code: 404, Message: "There is no such thing, and the mapping makes none"}
+	case r.Replayed && doc.Deleted():
+		return nil, nil
+	}
+	payload, changed := r.Patch(doc)
+	if !changed || r.limit == 0 {
+		return payload, nil
+	}
+	lim := shadow.Limits{DocumentBytes: r.limit}
+	req, err := shadow.ParseUpdate(payload, lim)
+	if err == nil {
+		_, err = shadow.Apply(doc, req, 0, lim)
+	}
+	if refusal, ok := errors.AsType[*shadow.Error](err); ok {
+		return nil, refusal
+	}
+	return payload, nil
 }
 
 // Patch returns the payload of the update that makes a document what the report says; changed is

@@ -486,7 +486,10 @@ func (e *Engine) reportOf(b *binding, p *Prepared) *Report {
 			return r
 		}
 	}
-	r := &Report{ID: b.id, Mapping: b.state.m.name, b: b, Limit: b.state.m.limits.document}
+	r := &Report{ID: b.id, Mapping: b.state.m.name, b: b}
+	if l := b.state.m.limits.document; l < defaultDocument {
+		r.limit = l
+	}
 	if p != nil {
 		r.Topic, r.Client, r.Will, r.Replayed = p.Topic, p.Client, p.Will, p.Replayed
 		r.Known = b.state.m.known && !b.loaded

@@ -205,16 +205,16 @@ func (v *server) do(e *mapping.Effects) {
 }
 
 func (v *server) report(r *mapping.Report) {
-	doc := v.docs[r.ID]
-	switch {
-	case doc == nil && r.Known:
-		v.do(v.engine.Refused(r, mapping.CodeUnknownThing, "there is no such thing"))
-		return
-	case doc.Deleted() && r.Replayed:
+	payload, refusal := r.Build(v.docs[r.ID])
+	if refusal != nil {
+		code := mapping.CodeDocLimit
+		if refusal.Code == 404 {
+			code = mapping.CodeUnknownThing
+		}
+		v.do(v.engine.Refused(r, code, refusal.Message))
 		return
 	}
-	payload, changed := r.Patch(doc)
-	if !changed {
+	if payload == nil {
 		return
 	}
 	if refused := v.update(r.ID, payload); refused != nil {
