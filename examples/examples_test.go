@@ -302,3 +302,38 @@ func request(t *testing.T, method, url, body string) []byte {
 	}
 	return data
 }
+
+// TestMapping has plain devices of three kinds obey their shadows, and their wills say that they are gone.
+func TestMapping(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:", "--mappings=tasmota,esphome,zigbee2mqtt")
+	program := umbradtest.Build(t, "./examples/mapping")
+	for _, tt := range []struct{ kind, thing, before, desired, after, gone string }{
+		{"tasmota", "tasmota-plug", `"power":false`, `{"power":true}`, `"power":true`, `"connected":false`},
+		{"esphome", "esp-board", `"temperature":21.5`, `{"switch":{"relay":true}}`, `"relay":true`, `"connected":false`},
+		{"zigbee2mqtt", "z2m-lamp", `"brightness":128`, `{"brightness":40}`, `"brightness":40`, `"connected":false`},
+	} {
+		t.Run(tt.kind, func(t *testing.T) {
+			t.Parallel()
+			path := u.URL() + "/things/" + tt.thing + "/shadow"
+			reports := func(want string) {
+				t.Helper()
+				var body []byte
+				for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+					body = request(t, http.MethodGet, path, "")
+					_, reported, _ := bytes.Cut(body, []byte(`"reported":`))
+					if reported, _, _ = bytes.Cut(reported, []byte(`"metadata":`)); bytes.Contains(reported, []byte(want)) {
+						return
+					}
+				}
+				t.Fatalf("shadow = %s, want %s in reported", body, want)
+			}
+			d := start(t, exec.Command(program, "-server=mqtt://"+u.MQTT(), "-kind="+tt.kind))
+			reports(tt.before)
+			request(t, http.MethodPost, path, `{"state":{"desired":`+tt.desired+`}}`)
+			reports(tt.after)
+			d.kill(t)
+			reports(tt.gone)
+		})
+	}
+}

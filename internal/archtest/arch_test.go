@@ -107,10 +107,11 @@ var allowed = map[string][]string{
 		"internal/auth", "internal/auth/authn", "internal/auth/authz", "internal/audit", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/gate",
 		"internal/tlsfiles", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
-	"cmd/umbra":     {"shadow", "broker/mapping", "broker/mapping/cases", "internal/client", "internal/auth/credential", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
-	"examples/lamp": {paho},
-	"examples/app":  {paho},
-	"examples":      {},
+	"cmd/umbra":        {"shadow", "broker/mapping", "broker/mapping/cases", "internal/client", "internal/auth/credential", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
+	"examples/lamp":    {paho},
+	"examples/app":     {paho},
+	"examples/mapping": {paho},
+	"examples":         {},
 
 	// Tests and measurements.
 	"internal/archtest":    {},
