@@ -32,7 +32,7 @@ type Options struct {
 	CacheBytes    int64            // memory for cached documents; default 64 MiB
 	CommitTimeout time.Duration    // of one commit or load; default 5 s
 	TombstoneAge  time.Duration    // how long a deleted shadow keeps its version; default 48 h
-	Workers       int              // batches under way at once; default 2 for each CPU
+	Workers       int              // batches under way at once; default 2 for each CPU, and 2 for a store that others share
 }
 
 func (o *Options) setDefaults() {
@@ -50,6 +50,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.TombstoneAge == 0 {
 		o.TombstoneAge = DefaultTombstoneAge
+	}
+	if o.Workers == 0 && o.Store.Shared() {
+		o.Workers = 2 // a server elsewhere does one thing at a time, and large batches cost it less
 	}
 	if o.Workers == 0 {
 		o.Workers = 2 * runtime.GOMAXPROCS(0)
