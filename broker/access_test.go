@@ -140,6 +140,15 @@ func TestSharedSubscriptionGoesToWhoMayReceive(t *testing.T) {
 		eve.wantMessage("a")
 	}
 	bob.wantQuiet()
+	eve.leave() // and is the only one who may have it all the same
+	for i := range uint16(2) {
+		app.send(message("a", "y", 1, i+1))
+		app.want(packets.Puback)
+	}
+	bob.wantQuiet()
+	eve = s.connect(t, login("eve", "eve"))
+	eve.wantMessage("a")
+	eve.wantMessage("a")
 }
 
 func TestRetainIsAPermissionOfItsOwn(t *testing.T) {

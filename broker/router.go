@@ -87,13 +87,12 @@ func (b *Broker) admit(m *wire.Message, entries []topic.Entry[*client]) (o outco
 // match returns who gets a message on a topic. Give the slice back with unmatch.
 func (b *Broker) match(name string, from *client) *[]topic.Entry[*client] {
 	entries := b.routes.Get().(*[]topic.Entry[*client]) //nolint:forcetypeassert // nothing else is in the pool
-	live := b.isLive
-	if b.guard != nil {
-		live = func(c *client) bool { return c.online.Load() && c.mayReceive(name) }
-	}
-	*entries = b.index.Append((*entries)[:0], name, live)
-	if b.guard != nil {
-		*entries = slices.DeleteFunc(*entries, func(e topic.Entry[*client]) bool { return !e.Subscriber.mayReceive(name) })
+	if b.guard == nil {
+		*entries = b.index.Append((*entries)[:0], name, b.isLive)
+	} else {
+		allowed := func(c *client) bool { return c.mayReceive(name) }
+		*entries = b.index.Append((*entries)[:0], name, func(c *client) bool { return b.isLive(c) && allowed(c) }, allowed)
+		*entries = slices.DeleteFunc(*entries, func(e topic.Entry[*client]) bool { return !allowed(e.Subscriber) })
 	}
 	if len(*entries) > 1 || from != nil {
 		*entries = topic.Merge(*entries, from)

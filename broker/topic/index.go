@@ -119,21 +119,30 @@ func (ix *Index[T]) Len() int {
 }
 
 // Append appends an entry for each subscription that matches name, and one for each shared subscription that
-// does: its members take turns, and those for which ready reports false are passed over, unless none is ready
-// (with a nil ready all are). A subscriber appears as often as it has matching subscriptions: see [Merge].
-// No lock is held while ready runs.
-func (ix *Index[T]) Append(dst []Entry[T], name string, ready func(T) bool) []Entry[T] {
+// does: its members take turns. The first of wishes that some members fulfil is for those only; when nobody
+// fulfils any, or there are none, everybody has a turn. A subscriber appears as often as it has matching
+// subscriptions: see [Merge]. No lock is held while wishes run.
+func (ix *Index[T]) Append(dst []Entry[T], name string, wishes ...func(T) bool) []Entry[T] {
 	start := len(dst)
 	dst = ix.collect(dst, name)
-	if ready == nil {
+	if len(wishes) == 0 {
 		return dst
 	}
 	for i := start; i < len(dst); i++ {
-		if e := &dst[i]; e.Shared && !ready(e.Subscriber) {
-			ix.substitute(e, ready)
+		if dst[i].Shared {
+			ix.choose(&dst[i], wishes)
 		}
 	}
 	return dst
+}
+
+// choose makes e the next member of its group that fulfils the first wish that can be fulfilled.
+func (ix *Index[T]) choose(e *Entry[T], wishes []func(T) bool) {
+	for _, wish := range wishes {
+		if wish(e.Subscriber) || ix.substitute(e, wish) {
+			return
+		}
+	}
 }
 
 // frame is a node still to be visited, for the part of the name from rest on.
@@ -179,18 +188,18 @@ func (ix *Index[T]) collect(dst []Entry[T], name string) []Entry[T] {
 	return dst
 }
 
-// substitute makes e the next member of its group that is ready, if there is one.
-func (ix *Index[T]) substitute(e *Entry[T], ready func(T) bool) {
+// substitute makes e the next member of its group that fulfils wish, and reports whether there is one.
+func (ix *Index[T]) substitute(e *Entry[T], wish func(T) bool) bool {
 	turn := e.from.turn.Load()
 	for i := uint32(1); ; i++ {
 		other, ok := ix.member(e.from, turn, i)
 		if !ok {
-			return
+			return false
 		}
-		if ready(other.Subscriber) {
+		if wish(other.Subscriber) {
 			e.from.turn.Add(i)
 			*e = other
-			return
+			return true
 		}
 	}
 }

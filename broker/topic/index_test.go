@@ -70,7 +70,7 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 				want = append(want, fmt.Sprint(k.subscriber, qos))
 			}
 		}
-		for _, e := range ix.Append(nil, name, nil) {
+		for _, e := range ix.Append(nil, name) {
 			got = append(got, fmt.Sprint(e.Subscriber, e.QoS))
 		}
 		slices.Sort(want)
@@ -100,7 +100,7 @@ func TestIndexLevelLimit(t *testing.T) {
 			t.Errorf("Set(%q) = %v, want %v", f, err, topic.ErrTooManyLevels)
 		}
 	}
-	if got := len(ix.Append(nil, "a/b/c/d", nil)); got != 0 {
+	if got := len(ix.Append(nil, "a/b/c/d")); got != 0 {
 		t.Errorf("a name with more levels matched %d times", got)
 	}
 }
@@ -125,7 +125,7 @@ func TestIndexDeepFilters(t *testing.T) {
 	}
 	for _, tt := range tests {
 		var got []int
-		for _, e := range ix.Append(nil, tt.name, nil) {
+		for _, e := range ix.Append(nil, tt.name) {
 			got = append(got, e.Subscriber)
 		}
 		slices.Sort(got)
@@ -150,7 +150,7 @@ func TestIndexManySubscribers(t *testing.T) {
 	for i := range n {
 		set(t, ix, "broadcast/+", i, topic.Options{})
 	}
-	entries := ix.Append(nil, "broadcast/x", nil)
+	entries := ix.Append(nil, "broadcast/x")
 	if len(entries) != n || len(topic.Merge(entries, -1)) != n {
 		t.Fatalf("Append found %d of %d", len(entries), n)
 	}
@@ -174,7 +174,7 @@ func TestSharedMembersTakeTurns(t *testing.T) {
 	set(t, ix, "a/b", 8, topic.Options{})
 	chosen := map[int]int{}
 	for range 30 {
-		entries := ix.Append(nil, "a/b", nil)
+		entries := ix.Append(nil, "a/b")
 		if len(entries) != 3 {
 			t.Fatalf("Append(a/b) gave %d entries, want one for each group and one more", len(entries))
 		}
@@ -212,6 +212,13 @@ func TestSharedPrefersReadyMembers(t *testing.T) {
 			t.Fatalf("nobody ready: %d entries, want 1", got)
 		}
 	}
+	for range 100 { // nobody fulfils the first wish
+		for _, e := range ix.Append(nil, "a", func(int) bool { return false }, func(s int) bool { return s == 3 }) {
+			if e.Subscriber != 3 {
+				t.Fatalf("chosen %d, want 3, who fulfils the second wish", e.Subscriber)
+			}
+		}
+	}
 }
 
 func TestMerge(t *testing.T) {
@@ -232,7 +239,7 @@ func TestMerge(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for range 3 { // what the index keeps must stay as it is
-			merged := topic.Merge(ix.Append(nil, "a/b", nil), tt.publisher)
+			merged := topic.Merge(ix.Append(nil, "a/b"), tt.publisher)
 			slices.SortStableFunc(merged, func(a, b topic.Entry[int]) int {
 				if c := cmp.Compare(a.Subscriber, b.Subscriber); c != 0 {
 					return c
@@ -259,7 +266,7 @@ func TestMergeMany(t *testing.T) {
 		set(t, ix, "a", i, topic.Options{QoS: 1})
 		set(t, ix, "+", i, topic.Options{QoS: 2})
 	}
-	merged := topic.Merge(ix.Append(nil, "a", nil), -1)
+	merged := topic.Merge(ix.Append(nil, "a"), -1)
 	if len(merged) != 1000 {
 		t.Fatalf("Merge left %d entries, want 1000", len(merged))
 	}
@@ -319,7 +326,7 @@ func TestAppendAllocatesNothing(t *testing.T) {
 		"$aws/things/device-77/shadow/update/delta", "$aws/things/device-77/shadow/get/accepted",
 		"$aws/things/device-77/shadow/update/documents", "nobody/listens",
 	} {
-		if n := testing.AllocsPerRun(100, func() { dst = topic.Merge(ix.Append(dst[:0], name, nil), 0) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { dst = topic.Merge(ix.Append(dst[:0], name), 0) }); n != 0 {
 			t.Errorf("Append(%q) made %v allocations, want 0", name, n)
 		}
 	}
@@ -337,7 +344,7 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportAllocs()
 			var dst []topic.Entry[int]
 			for b.Loop() {
-				dst = ix.Append(dst[:0], bb.topic, nil)
+				dst = ix.Append(dst[:0], bb.topic)
 			}
 		})
 	}
