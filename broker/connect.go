@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"math"
 	"net"
 	"strings"
@@ -85,8 +86,25 @@ func flawOf(pk *packets.Packet) packets.Code {
 		return packets.ErrProtocolViolation
 	case pk.Properties.AuthenticationMethod != "":
 		return packets.ErrBadAuthenticationMethod
+	case pk.Properties.AuthenticationData != nil: // MQTT 5, 3.1.2.11.10
+		return packets.ErrProtocolViolation
 	}
 	return packets.CodeSuccess
+}
+
+// unreadable tells a client of MQTT 5 what is wrong with a CONNECT packet that cannot be decoded (MQTT 5, 4.13.1).
+// Others get no CONNACK.
+func (c *conn) unreadable(body []byte, err error) {
+	if !bytes.HasPrefix(body, []byte("\x00\x04MQTT\x05")) {
+		return
+	}
+	code, ok := errors.AsType[packets.Code](err)
+	if !ok {
+		code = packets.ErrMalformedPacket
+	}
+	c.connected, c.version = true, wire.V5
+	c.b.count.refused.Add(1)
+	c.refuse(code, true)
 }
 
 // accept decides about the connection and gives it the session.

@@ -50,6 +50,9 @@ func (c *conn) publish(pk *packets.Packet) bool {
 
 // resolve checks the packet and puts the topic in place of its alias [MQTT-3.3.2-7] to [MQTT-3.3.2-12].
 func (c *conn) resolve(pk *packets.Packet) packets.Code {
+	if pk.Properties.TopicAliasFlag && pk.Properties.TopicAlias == 0 { // before the topic may be missed
+		return packets.ErrTopicAliasInvalid
+	}
 	if code := pk.PublishValidate(c.b.limits.TopicAliasMaximum); code != packets.CodeSuccess {
 		return code
 	}
@@ -94,7 +97,7 @@ func (c *conn) message(pk *packets.Packet) *wire.Message {
 
 // properties are those that travel with a message, nil for none.
 func properties(p *packets.Properties) *wire.Properties {
-	if !p.PayloadFormatFlag && p.ContentType == "" && p.ResponseTopic == "" && len(p.CorrelationData) == 0 && len(p.User) == 0 {
+	if !p.PayloadFormatFlag && p.ContentType == "" && p.ResponseTopic == "" && p.CorrelationData == nil && len(p.User) == 0 {
 		return nil
 	}
 	out := &wire.Properties{

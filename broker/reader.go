@@ -41,6 +41,9 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	if err := pk.FixedHeader.Decode(first); err != nil {
 		return false, err
 	}
+	if c.connected && pk.FixedHeader.Type == packets.Connect { // [MQTT-3.1.0-2]
+		return false, packets.ErrProtocolViolationSecondConnect
+	}
 	n, header, err := packets.DecodeLength(r)
 	if err != nil {
 		return false, err
@@ -63,6 +66,9 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 		return false, err
 	}
 	if err := decode(&pk, body); err != nil {
+		if pk.FixedHeader.Type == packets.Connect {
+			c.unreadable(body, err)
+		}
 		return false, err
 	}
 	more = c.receive(&pk)
@@ -107,6 +113,9 @@ func decode(pk *packets.Packet, body []byte) error {
 	case packets.Auth:
 		return pk.AuthDecode(body)
 	case packets.Pingreq:
+		if len(body) > 0 { // MQTT 5, 3.12.1
+			return packets.ErrMalformedPacket
+		}
 		return nil
 	case packets.Reserved:
 		return packets.ErrMalformedPacket
@@ -137,9 +146,6 @@ func (c *conn) receive(pk *packets.Packet) bool {
 	case packets.Disconnect:
 		return c.disconnect(pk)
 	case packets.Connect:
-		if c.connected {
-			return c.reject(packets.ErrProtocolViolationSecondConnect) // [MQTT-3.1.0-2]
-		}
 		return c.connect(pk)
 	case packets.Auth:
 		return c.reject(packets.ErrBadAuthenticationMethod)

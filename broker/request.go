@@ -59,7 +59,7 @@ func (b *Broker) respond(request *wire.Message, r *things.Result, may auth.Right
 		return outcome{}
 	}
 	answer := wire.Message{Topic: p.ResponseTopic, Payload: r.Body(), QoS: 1}
-	if len(p.Correlation) > 0 {
+	if p.Correlation != nil {
 		answer.Properties = &wire.Properties{Correlation: p.Correlation}
 	}
 	return b.route(wire.NewMessage(answer), nil)

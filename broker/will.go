@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ func newWill(pk *packets.Packet) *will {
 	}
 	if props := properties(p); props != nil {
 		props.ContentType, props.ResponseTopic = strings.Clone(props.ContentType), strings.Clone(props.ResponseTopic)
-		props.Correlation = append([]byte(nil), props.Correlation...)
+		props.Correlation = bytes.Clone(props.Correlation)
 		for i, u := range props.User {
 			props.User[i] = wire.UserProperty{Key: strings.Clone(u.Key), Value: strings.Clone(u.Value)}
 		}

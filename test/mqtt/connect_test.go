@@ -73,16 +73,16 @@ func TestConnectIsChecked(t *testing.T) {
 		{"will QoS without a will", "\x00\x04MQTT\x04\x0A", "\x00\x01c", silent, 0x82},
 		{"will retain without a will", "\x00\x04MQTT\x04\x22", "\x00\x01c", silent, 0x82},
 		{"will QoS 3", "\x00\x04MQTT\x04\x1E", "\x00\x01c|\x00\x01w\x00\x01p", silent, 0x82},
-		{"will topic missing", "\x00\x04MQTT\x04\x06", "\x00\x01c|", silent, silent},
+		{"will topic missing", "\x00\x04MQTT\x04\x06", "\x00\x01c|", silent, 0x81},
 		{"will topic with a wildcard", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x01#\x00\x01p", 5, 0x90},
-		{"will topic not UTF-8", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x01\xFF\x00\x01p", silent, silent},
+		{"will topic not UTF-8", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x01\xFF\x00\x01p", silent, 0x81},
 		{"will topic empty", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x00\x00\x01p", 5, 0x90},
-		{"client identifier not UTF-8", "\x00\x04MQTT\x04\x02", "\x00\x02\xED\xA0", silent, silent},
-		{"client identifier missing", "\x00\x04MQTT\x04\x02", "", silent, silent},
-		{"user name missing", "\x00\x04MQTT\x04\x82", "\x00\x01c", silent, silent},
+		{"client identifier not UTF-8", "\x00\x04MQTT\x04\x02", "\x00\x02\xED\xA0", silent, 0x85},
+		{"client identifier missing", "\x00\x04MQTT\x04\x02", "", silent, 0x85},
+		{"user name missing", "\x00\x04MQTT\x04\x82", "\x00\x01c", silent, 0x82},
 		{"user name not UTF-8", "\x00\x04MQTT\x04\x82", "\x00\x01c\x00\x01\xC0", silent, 0x81},
 		{"user name with U+0000", "\x00\x04MQTT\x04\x82", "\x00\x01c\x00\x01\x00", silent, 0x81},
-		{"password missing", "\x00\x04MQTT\x04\xC2", "\x00\x01c\x00\x01u", silent, silent},
+		{"password missing", "\x00\x04MQTT\x04\xC2", "\x00\x01c\x00\x01u", silent, 0x81},
 		{"password without a user name", "\x00\x04MQTT\x04\x42", "\x00\x01c\x00\x01p", silent, 0},
 		{"user name and an empty password", "\x00\x04MQTT\x04\xC2", "\x00\x01c\x00\x01u\x00\x00", 0, 0},
 		{"will with an empty payload", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x01w\x00\x00", 0, 0},
@@ -114,27 +114,34 @@ func TestConnectIsChecked(t *testing.T) {
 	}
 }
 
-// TestPropertiesOfConnectAreChecked sends some that may not be: the connection ends without a CONNACK.
+// TestPropertiesOfConnectAreChecked sends some that may not be: the client is told what is wrong (MQTT 5, 4.13.1).
 func TestPropertiesOfConnectAreChecked(t *testing.T) {
 	t.Parallel()
 	s := start(t, broker.Options{})
-	for name, properties := range map[string]string{
-		"Receive Maximum 0":                 "\x21\x00\x00",
-		"Maximum Packet Size 0":             "\x27\x00\x00\x00\x00",
-		"Session Expiry Interval twice":     "\x11\x00\x00\x00\x01\x11\x00\x00\x00\x01",
-		"Request Problem Information 2":     "\x17\x02",
-		"Request Response Information 2":    "\x19\x02",
-		"a property of PUBLISH":             "\x23\x00\x01",
-		"a property that is cut off":        "\x21\x00",
-		"a user property that is not UTF-8": "\x26\x00\x01\xFF\x00\x00",
+	for name, tt := range map[string]struct {
+		properties string
+		want       byte
+	}{
+		"Receive Maximum 0":                     {"\x21\x00\x00", 0x82},
+		"Maximum Packet Size 0":                 {"\x27\x00\x00\x00\x00", 0x82},
+		"Session Expiry Interval twice":         {"\x11\x00\x00\x00\x01\x11\x00\x00\x00\x01", 0x82},
+		"Request Problem Information 2":         {"\x17\x02", 0x82},
+		"Request Response Information 2":        {"\x19\x02", 0x82},
+		"Authentication Data without a Method":  {"\x16\x00\x01x", 0x82},
+		"empty Authentication Data, no Method":  {"\x16\x00\x00", 0x82},
+		"a property of PUBLISH":                 {"\x23\x00\x01", 0x81},
+		"a property that is cut off":            {"\x21\x00", 0x81},
+		"a user property that is not UTF-8":     {"\x26\x00\x01\xFF\x00\x00", 0x81},
+		"an Authentication Method without Data": {"\x15\x00\x01x", 0x8C},
 	} {
-		body := "\x00\x04MQTT\x05\x02\x00\x00" + string([]byte{byte(len(properties))}) + properties + "\x00\x01c"
+		body := "\x00\x04MQTT\x05\x02\x00\x00" + string([]byte{byte(len(tt.properties))}) + tt.properties + "\x00\x01c"
 		c := s.dial(t, v5)
 		c.write([]byte{packets.Connect << 4, byte(len(body))})
 		c.write([]byte(body))
-		if pk, err := c.next(patience); err == nil {
-			t.Errorf("%s: packet type %d with reason %#x, want the end of the connection", name, pk.FixedHeader.Type, pk.ReasonCode)
+		if pk := c.await(packets.Connack); pk.ReasonCode != tt.want {
+			t.Errorf("%s: CONNACK = %#x, want %#x", name, pk.ReasonCode, tt.want)
 		}
+		c.wantEnd(0)
 	}
 }
 

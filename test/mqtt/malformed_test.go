@@ -26,6 +26,7 @@ func TestMalformedPackets(t *testing.T) {
 		{"a packet of 256 MiB", "\x30\xFF\xFF\xFF\x7F", "\x30\xFF\xFF\xFF\x7F", 0x95},
 
 		{"flags of PINGREQ", "\xC1\x00", "\xC1\x00", 0x81},
+		{"PINGREQ that is not empty", "\xC0\x01\x00", "\xC0\x01\x00", 0x81},
 		{"flags of PUBACK", "\x42\x02\x00\x01", "\x42\x02\x00\x01", 0x81},
 		{"flags of PUBREL", "\x60\x02\x00\x01", "\x60\x02\x00\x01", 0x81},
 		{"flags of SUBSCRIBE", "\x80\x06\x00\x01\x00\x01a\x00", "\x80\x07\x00\x01\x00\x00\x01a\x00", 0x81},

@@ -44,6 +44,37 @@ func TestPropertiesTravelWithTheMessage(t *testing.T) {
 	}
 }
 
+// TestEmptyCorrelationDataIsCorrelationData: what a requester has sent it gets back, of a message and of a will, also
+// where it was stored in between [MQTT-3.3.2-16].
+func TestEmptyCorrelationDataIsCorrelationData(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	s.connect(t, v5, "c", persistent).subscribe(1, "a", "will", "answer")
+	// The encoder of packets leaves empty data out.
+	const properties = "\x0C\x08\x00\x06answer\x09\x00\x00"
+	publish := func(c *client, topic, payload string) {
+		body := string([]byte{0, byte(len(topic))}) + topic + "\x00\x07" + properties + payload
+		c.write(append([]byte{packets.Publish<<4 | 2, byte(len(body))}, body...))
+		if pk := c.await(packets.Puback); pk.ReasonCode >= 0x80 {
+			t.Errorf("PUBACK on %s = %#x", topic, pk.ReasonCode)
+		}
+	}
+	other := s.connect(t, v5, "other")
+	publish(other, "a", "x")
+	publish(other, "$aws/things/T/shadow/update", `{"state":{"desired":{"a":1}}}`)
+	will := "\x00\x04MQTT\x05\x0E\x00\x00\x00\x00\x01w" + properties + "\x00\x04will\x00\x01x"
+	w := s.dial(t, v5)
+	w.write(append([]byte{packets.Connect << 4, byte(len(will))}, will...))
+	w.await(packets.Connack)
+	w.vanish()
+	c := s.connect(t, v5, "c", persistent)
+	for range 3 {
+		if pk := c.receive(); pk.Properties.CorrelationData == nil {
+			t.Errorf("message on %s has properties %+v, want empty Correlation Data", pk.TopicName, pk.Properties)
+		}
+	}
+}
+
 func TestAcknowledgementsCarryNoPropertiesOfThePublish(t *testing.T) {
 	t.Parallel()
 	s := start(t, broker.Options{})
@@ -148,6 +179,9 @@ func TestClientTopicAlias(t *testing.T) {
 	c.wantEnd(0x82)
 	c = s.connect(t, v5, "c")
 	c.write([]byte{packets.Publish << 4, 7, 0, 1, 'a', 3, packets.PropTopicAlias, 0, 0})
+	c.wantEnd(0x94)
+	c = s.connect(t, v5, "c")
+	c.write([]byte{packets.Publish << 4, 6, 0, 0, 3, packets.PropTopicAlias, 0, 0})
 	c.wantEnd(0x94)
 }
 
