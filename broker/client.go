@@ -32,7 +32,7 @@ type client struct {
 	live      bool   // conn has its CONNACK: messages may be written to it
 	sessionID string // of events
 	will      *will  // of the connection, or, while offline, waiting for its delay
-	willAt    int64  // ms since the epoch when the waiting will is sent
+	willAt    int64  // ms since the epoch when the waiting will is sent, 0 for that of conn
 	timer     *time.Timer
 	deltas    map[shadow.ID]uint64  // last version of the deltas that came while the current one was asked for
 	waiting   map[uint16][]ackPlace // QoS 2 publishes under way, with the places of their repetitions

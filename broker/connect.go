@@ -188,6 +188,7 @@ func (c *conn) own(cl *client, a *aftermath) bool {
 		cl.sessionID, cl.waiting, cl.counted = newSessionID(), nil, session.Counters{}
 	}
 	cl.persistent.Store(c.expiry > 0)
+	cl.willAt = 0
 	cl.setWill(c.will) // one that waited is not sent any more [MQTT-3.1.3-9]
 	cl.conn = c
 	c.versionNumber = c.b.nextVersion(now)

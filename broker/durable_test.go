@@ -332,6 +332,30 @@ func TestWillsAreSentAfterKill(t *testing.T) {
 	}
 }
 
+// TestDelayOfAWillBeginsWithTheKill although an earlier will of the client waited before, and was called off.
+func TestDelayOfAWillBeginsWithTheKill(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	s := start(t, broker.Options{Now: clock.Now})
+	s.connect(t, device("watcher")).subscribe(1, "will")
+	o := device("c")
+	o.edit = withWill("will", "gone", func(pk *packets.Packet) { pk.Connect.WillProperties.WillDelayInterval = 60 })
+	_ = s.connect(t, o).conn.Close()
+	eventually(t, "the end is noticed", func() bool {
+		c, _ := s.Connection("c")
+		return !c.Connected
+	})
+	s.again(t, o, true)
+	clock.advance(2 * time.Minute)
+	s.settled(t)
+	s = s.kill(t, broker.Options{Now: clock.Now})
+	s.again(t, device("watcher"), true).wantQuiet()
+	clock.advance(time.Minute)
+	s.settled(t)
+	s = s.kill(t, broker.Options{Now: clock.Now})
+	s.again(t, device("watcher"), true).wantMessage("will")
+}
+
 func TestWillOnARequestTopicAfterKill(t *testing.T) {
 	t.Parallel()
 	s := start(t, broker.Options{})
