@@ -17,7 +17,7 @@ type Properties struct {
 	PayloadUTF8     bool // payload format indicator 1
 	ContentType     string
 	ResponseTopic   string
-	CorrelationData []byte
+	CorrelationData []byte        // nil for none
 	MessageExpiry   time.Duration // in whole seconds; 0 for none
 	User            []UserProperty
 }
@@ -28,7 +28,7 @@ func (p *Properties) message(now int64) wire.Message {
 	if p.MessageExpiry > 0 {
 		m.Expires = now + p.MessageExpiry.Milliseconds()
 	}
-	if !p.PayloadUTF8 && p.ContentType == "" && p.ResponseTopic == "" && len(p.CorrelationData) == 0 && len(p.User) == 0 {
+	if !p.PayloadUTF8 && p.ContentType == "" && p.ResponseTopic == "" && p.CorrelationData == nil && len(p.User) == 0 {
 		return m
 	}
 	m.Properties = &wire.Properties{

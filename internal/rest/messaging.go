@@ -79,9 +79,11 @@ func properties(r *http.Request) (p broker.Properties, err error) {
 	default:
 		return p, refusal(http.StatusBadRequest, "The payload format indicator must be UNSPECIFIED_BYTES or UTF8_DATA")
 	}
-	p.CorrelationData, err = base64.StdEncoding.DecodeString(r.Header.Get("x-amz-mqtt5-correlation-data"))
-	if err != nil || len(p.CorrelationData) > math.MaxUint16 {
-		return p, refusal(http.StatusBadRequest, "The correlation data must be base64 of at most 65535 bytes")
+	if data := r.Header.Get("x-amz-mqtt5-correlation-data"); data != "" {
+		p.CorrelationData, err = base64.StdEncoding.DecodeString(data)
+		if err != nil || len(p.CorrelationData) > math.MaxUint16 {
+			return p, refusal(http.StatusBadRequest, "The correlation data must be base64 of at most 65535 bytes")
+		}
 	}
 	p.User, err = decodeUserProperties(r.Header.Get("x-amz-mqtt5-user-properties"))
 	return p, err

@@ -53,9 +53,9 @@ func TestPublish(t *testing.T) {
 			t.Errorf("received %+v, want payload%d on %q", m, i, topic)
 		}
 	}
-	s.want(200, "POST", "/topics/raw/slash", "x")
-	if m := receive(t, c); m.Topic != "raw/slash" || m.QoS != 0 {
-		t.Errorf("received %+v, want QoS 0 on raw/slash", m)
+	s.want(200, "POST", "/topics/raw/slash?responseTopic=r", "x")
+	if m := receive(t, c); m.Topic != "raw/slash" || m.QoS != 0 || m.ResponseTopic != "r" || m.Correlation != nil {
+		t.Errorf("received %+v, want QoS 0 on raw/slash and no correlation data", m)
 	}
 }
 
