@@ -104,6 +104,10 @@ func (b *Broker) newConn(raw net.Conn) *conn {
 // finish ends what the connection was part of, after its reader has ended.
 func (c *conn) finish() {
 	end := c.fail(cause{code: 0x80, reason: reasonServer})
+	if c.out.cutOff() {
+		c.b.log.Info("connection ended because the client reads nothing", "client_id", c.clientID, "remote", c.RemoteAddr().String(),
+			"timeout", c.b.limits.WriteTimeout)
+	}
 	c.acks.stop()
 	c.b.greeted(c)
 	if end.reason == reasonError {

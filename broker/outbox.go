@@ -147,11 +147,34 @@ func (o *outbox) write() {
 		o.taken = 0
 		if o.err == nil && err != nil {
 			o.err = err
+			if o.stuck() {
+				discard(o.raw)
+			}
 			_ = o.raw.Close() // wakes the reader
 		}
 		o.announceRoom()
 	}
 	o.writing = false
+}
+
+// stuck reports whether the client took no bytes for the write timeout. mu is held.
+func (o *outbox) stuck() bool { return !o.closing && errors.Is(o.err, os.ErrDeadlineExceeded) }
+
+// cutOff is stuck for who does not hold mu.
+func (o *outbox) cutOff() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stuck()
+}
+
+// discard lets the system drop at Close what the other end has not taken, which it would keep for minutes.
+func discard(conn net.Conn) {
+	if wrapped, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
+		conn = wrapped.NetConn()
+	}
+	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
+		_ = tcp.SetLinger(0)
+	}
 }
 
 // announceRoom wakes those who wait for room. mu is held, and unlocked while drained runs.

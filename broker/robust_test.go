@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -228,7 +229,11 @@ func TestSlowReaderHoldsNobodyUp(t *testing.T) {
 
 func TestClientThatTakesNothingIsCutOff(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{Limits: broker.Limits{WriteTimeout: 200 * time.Millisecond, OutgoingBytes: 16 << 20}})
+	told := make(chan string, 100)
+	s := start(t, broker.Options{
+		Limits: broker.Limits{WriteTimeout: 200 * time.Millisecond, OutgoingBytes: 16 << 20},
+		Log:    slog.New(slog.NewTextHandler(lines(told), nil)),
+	})
 	stuck := s.connect(t, connectOptions{id: "stuck"})
 	stuck.subscribe(0, "a")
 	pub := s.connect(t, connectOptions{id: "pub"})
@@ -238,6 +243,24 @@ func TestClientThatTakesNothingIsCutOff(t *testing.T) {
 	}
 	eventually(t, "cut off", func() bool { c, ok := s.Connection("stuck"); return !ok || !c.Connected })
 	pub.ping()
+	for line := ""; !strings.Contains(line, "the client reads nothing"); {
+		select {
+		case line = <-told:
+		case <-time.After(patience):
+			t.Fatal("the log says nothing of a client that was cut off")
+		}
+	}
+}
+
+// lines hands on what is written to it, as long as there is room.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	select {
+	case l <- string(p):
+	default:
+	}
+	return len(p), nil
 }
 
 func TestMaximumPacketSizeOfTheClient(t *testing.T) {
