@@ -77,6 +77,9 @@ type Options struct {
 	// KeepRetained leaves the retained messages alone that fed a shadow which is deleted.
 	KeepRetained bool
 
+	// Presence is whether it is kept which things are connected (see [Broker.Presence]).
+	Presence bool
+
 	// Version is what $SYS/broker/version tells.
 	Version string
 
@@ -102,7 +105,8 @@ type Broker struct {
 	drained    []session.Item   // scratch of the journal's goroutine
 	kept       keptMessages
 	things     *things.Service
-	mapper     *mapper // nil without mappings
+	mapper     *mapper     // nil without mappings
+	present    *attendance // nil without presence
 	native     bool
 	keepGhosts bool
 	listener   *listener.Listener
@@ -161,6 +165,9 @@ func New(o Options) (*Broker, error) {
 	}
 	b.native, b.keepGhosts = o.NativeTopics, o.KeepRetained
 	b.mapper = newMapper(b, o.Mappings)
+	if o.Presence {
+		b.present = newAttendance(b, limits.PresenceThings)
+	}
 	b.index.NoParent = o.Profile.NoParent
 	b.isLive = func(c *client) bool { return c.online.Load() }
 	b.routes.New = func() any { return new([]topic.Entry[*client]) }

@@ -332,6 +332,9 @@ func (c *client) release(end *cause, now int64, a *aftermath) {
 		a.left = &e
 	}
 	c.b.mapper.disconnected(k, c.will != nil && !end.noWill, end.byClient)
+	if end.reason != reasonDuplicate { // the next connection tells of both
+		c.b.present.end(k, now, end.reason)
+	}
 	switch {
 	case c.will == nil:
 	case end.noWill:

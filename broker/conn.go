@@ -11,6 +11,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/umbra-iot/umbra/broker/presence"
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/internal/auth"
 )
@@ -42,11 +43,12 @@ type conn struct {
 	noProblem     bool    // the client wants no reason strings
 	toClient      aliases // guarded by client.mu
 	will          *will
-	client        *client // nil until the CONNECT is accepted
-	present       bool    // the session was there before
-	stored        bool    // what the CONNECT has changed has to be stored
-	versionNumber int64   // of events
-	acknowledged  bool    // a CONNACK of success was written; guarded by client.mu
+	client        *client           // nil until the CONNECT is accepted
+	present       bool              // the session was there before
+	stored        bool              // what the CONNECT has changed has to be stored
+	versionNumber int64             // of events
+	presence      *presence.Session // nil when no presence is kept
+	acknowledged  bool              // a CONNACK of success was written; guarded by client.mu
 
 	acks    ackQueue
 	aliases map[uint16]string // topic aliases of the client; of the reading goroutine

@@ -170,7 +170,8 @@ func (c *conn) own(cl *client, a *aftermath) bool {
 	if !c.mayOwn(cl, now) {
 		return false
 	}
-	if old := cl.conn; old != nil {
+	old := cl.conn
+	if old != nil {
 		end := cause{code: packets.ErrSessionTakenOver.Code, text: packets.ErrSessionTakenOver.Reason, reason: reasonDuplicate}
 		old.stop(end)
 		cl.release(&end, now, a)
@@ -196,6 +197,7 @@ func (c *conn) own(cl *client, a *aftermath) bool {
 		c.will.user, c.will.epoch = c.username, c.versionNumber
 	}
 	c.b.mapper.connected(c)
+	c.b.present.begin(c, old, now)
 	cl.last = Connection{
 		ClientID: c.clientID, Connected: true, CleanSession: c.cleanStart, ConnectedSince: now, KeepAlive: c.keepAlive,
 		SessionExpiry: time.Duration(c.expiry) * time.Second, Source: c.RemoteAddr().String(), Target: c.LocalAddr().String(),

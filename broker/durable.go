@@ -24,6 +24,7 @@ const (
 	spaceSessions byte = 1 // a partition for each client id: items of package session, and the will
 	spaceRetained byte = 2 // items by topic, in partitions by a hash of the topic
 	spaceMappings byte = 3 // devices of mappings by mapping and identity, in partitions by a hash of both
+	spacePresence byte = 4 // presence by thing, in partitions by a hash of it
 )
 
 // keyWill is the key of a client's will. Package session has those before it.
@@ -218,11 +219,15 @@ func (b *Broker) Restore(ctx context.Context) error {
 		err = b.store.Scan(ctx, spaceMappings, b.mapper.restore)
 	}
 	if err == nil {
+		err = b.store.Scan(ctx, spacePresence, b.present.restore)
+	}
+	if err == nil {
 		err = b.resolveAll(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("broker: restore: %w", err)
 	}
+	b.present.restored(b.now())
 	if n := b.clients.len(); n > 0 || b.retained.Len() > 0 {
 		b.log.Info("restored what the last run stored", "sessions", n, "retained", b.retained.Len())
 	}

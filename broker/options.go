@@ -29,6 +29,7 @@ type Limits struct {
 	ByteRate          int           // the same in bytes of PUBLISH packets; default: no bound
 	ConnectTimeout    time.Duration // from the accept to the end of the CONNECT packet; default 10 s
 	SystemInterval    time.Duration // between two looks at what the topics under $SYS tell; default: there are none
+	PresenceThings    int           // whose presence is remembered while they are not connected; default 100000
 	RefuseFilters     []string      // filters that nobody may subscribe to, literally, also as shared ones; default: none
 	WriteTimeout      time.Duration // after which a client that takes no bytes at all is cut off; default 20 s
 }
@@ -52,6 +53,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	setDefault(&l.ConnectBytes, 64<<10)
 	setDefault(&l.Subscriptions, 10000)
 	setDefault(&l.SubscribeFilters, 1000)
+	setDefault(&l.PresenceThings, 100000)
 	setDefault(&l.ConnectTimeout, 10*time.Second)
 	setDefault(&l.WriteTimeout, 20*time.Second)
 	if l.KeepAlive < 0 || l.KeepAlive > math.MaxUint16*time.Second {

@@ -139,10 +139,10 @@ func documentPath(s string) (path, error) {
 	switch p[0] {
 	case sectionDesired, sectionReported, sectionDelta:
 		return append(path{"state"}, p...), nil
-	case "state", "metadata", "version", "timestamp":
+	case "state", "metadata", "version", "timestamp", "connectivity":
 		return p, nil
 	}
-	return nil, usagef("path %q: begin with desired, reported, delta, metadata, version or timestamp", s)
+	return nil, usagef("path %q: begin with desired, reported, delta, metadata, version, timestamp or connectivity", s)
 }
 
 // allPaths returns the paths of all leaves of the sections, in order, each once.

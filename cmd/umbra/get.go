@@ -120,8 +120,11 @@ func (a *app) getHeadline(doc *document, name string) error {
 	if n := len(leavesWithin(doc.section(sectionDelta))); !doc.inSync() {
 		state = cell{fmt.Sprintf("waits for the device: %d %s", n, plural(n, "value")), tintYellow}
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s  version %d  %s\n",
-		tintBold.paint(name, a.colour), doc.version(), state.tint.paint(state.text, a.colour))
+	line := fmt.Sprintf("%s  version %d  %s", tintBold.paint(name, a.colour), doc.version(), state.tint.paint(state.text, a.colour))
+	if p := a.presence(doc); p.text != "" {
+		line += "  " + p.tint.paint(p.text, a.colour)
+	}
+	_, err := fmt.Fprintln(a.stdout, line)
 	return err
 }
 

@@ -54,8 +54,7 @@ func (a *app) ls(ctx context.Context, prefix string, limit int, f format) error 
 	if err != nil {
 		return err
 	}
-	l := a.newList(f, []string{"SHADOW", "VERSION", "SYNC", "AGE"}, []string{"MODIFIED"},
-		[]string{"thing", "name", "version", "in_sync", "modified"})
+	var l *list
 	size := pageSize
 	if limit > 0 {
 		size = min(size, limit)
@@ -64,6 +63,9 @@ func (a *app) ls(ctx context.Context, prefix string, limit int, f format) error 
 		p, err := c.Things(ctx, prefix, page, size)
 		if err != nil {
 			return fmt.Errorf("list things: %w", err)
+		}
+		if l == nil {
+			l = a.newShadowList(f, p.Things)
 		}
 		cut, err := a.addThings(l, p.Things, limit)
 		if err != nil {
@@ -75,16 +77,32 @@ func (a *app) ls(ctx context.Context, prefix string, limit int, f format) error 
 			}
 			continue
 		}
-		if err := l.end(); err != nil {
-			return err
-		}
-		if cut || page != "" {
-			a.note("stopped after %d %s because of --limit; there are more", l.count, plural(l.count, "shadow"))
-		} else if l.count == 0 {
-			a.note("no shadows%s", beginning(prefix))
-		}
-		return nil
+		return a.endShadowList(l, prefix, cut || page != "")
 	}
+}
+
+// endShadowList completes a list of shadows and says on stderr if it was cut, or is empty.
+func (a *app) endShadowList(l *list, prefix string, cut bool) error {
+	if err := l.end(); err != nil {
+		return err
+	}
+	if cut {
+		a.note("stopped after %d %s because of --limit; there are more", l.count, plural(l.count, "shadow"))
+	} else if l.count == 0 {
+		a.note("no shadows%s", beginning(prefix))
+	}
+	return nil
+}
+
+// newShadowList has columns of presence if the server keeps it, which the first things show.
+func (a *app) newShadowList(f format, first []client.ThingInfo) *list {
+	titles, more := []string{"SHADOW", "VERSION", "SYNC", "AGE"}, []string{"MODIFIED"}
+	fields := []string{"thing", "name", "version", "in_sync", "modified"}
+	if len(first) > 0 && first[0].Connectivity != nil {
+		titles, more = append(titles, "PRESENCE"), append([]string{"SINCE", "REASON"}, more...)
+		fields = append(fields, "connected", "since", "reason")
+	}
+	return a.newList(f, titles, more, fields)
 }
 
 func beginning(prefix string) string {
@@ -101,7 +119,7 @@ func (a *app) addThings(l *list, things []client.ThingInfo, limit int) (cut bool
 			if limit > 0 && l.count == limit {
 				return true, nil
 			}
-			if err := l.add(a.shadowItem(t.Thing, s)); err != nil {
+			if err := l.add(a.withPresence(a.shadowItem(t.Thing, s), t.Connectivity)); err != nil {
 				return false, err
 			}
 		}

@@ -45,6 +45,9 @@ func (s *server) handler() http.Handler {
 		Engine:         s.engine,
 		Audit:          s.audit,
 	}
+	if s.cfg.Presence {
+		options.Presence = s.broker.Presence
+	}
 	if s.authn != nil {
 		options.Rights = s.rights
 	}

@@ -127,6 +127,7 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 	if kind != "memory" {
 		options.Store = measured
 	}
+	options.Presence = cfg.Presence
 	if cfg.AWSStrict {
 		options.Profile = broker.AWS()
 	}

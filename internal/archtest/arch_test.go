@@ -77,9 +77,10 @@ var allowed = map[string][]string{
 	"broker/retained": {"broker/topic", "broker/wire"},
 	"broker/listener": {"internal/auth", websocket},
 	"broker/journal":  {"statestore"},
+	"broker/presence": {},
 	"broker": {
 		"shadow", "statestore", "things", "internal/auth",
-		"broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", "broker/journal", "broker/mapping", mochi,
+		"broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", "broker/journal", "broker/presence", "broker/mapping", mochi,
 	},
 
 	// Who gets in.
@@ -96,7 +97,7 @@ var allowed = map[string][]string{
 
 	// HTTP, metrics and settings translate; they decide nothing.
 	"internal/version": {},
-	"internal/rest":    {"internal/auth", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "shadow", "schemas", "things", "broker", "broker/mapping", "internal/version", gjson, uuid, xsync},
+	"internal/rest":    {"internal/auth", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/version", prometheus},
 	"internal/config":  {"internal/auth/credential", "shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
 	"internal/client":  {"shadow", "internal/auth/sigv4"},
@@ -199,6 +200,7 @@ func TestPure(t *testing.T) {
 		"shadow":               nil,
 		"broker/wire":          nil,
 		"broker/session":       nil,
+		"broker/presence":      nil,
 		"broker/topic":         concurrent,
 		"internal/auth/policy": {"io", "time"}, // to see the end of a document; dates
 		"broker/mapping":       {"io", "time"}, // to see the end of a file; durations

@@ -131,8 +131,16 @@ type ShadowInfo struct {
 
 // ThingInfo is a thing with its shadows.
 type ThingInfo struct {
-	Thing   string       `json:"thing"`
-	Shadows []ShadowInfo `json:"shadows"`
+	Thing        string        `json:"thing"`
+	Connectivity *Connectivity `json:"connectivity"` // nil when the server keeps no presence
+	Shadows      []ShadowInfo  `json:"shadows"`
+}
+
+// Connectivity is what is known of the connection of a thing.
+type Connectivity struct {
+	Connected bool   `json:"connected"`
+	Since     int64  `json:"since,omitempty"`  // ms since the epoch, 0 when the thing has never been seen
+	Reason    string `json:"reason,omitempty"` // why the last connection ended, "" while connected
 }
 
 // Page is a part of the list of things.

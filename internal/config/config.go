@@ -65,6 +65,7 @@ type Config struct {
 	Shadow         shadow.Limits
 	Broker         broker.Limits
 	AWSStrict      bool
+	Presence       bool
 	Quota          things.Quota
 	RequestTimeout time.Duration
 

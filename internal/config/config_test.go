@@ -237,7 +237,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 			"off", "127.0.0.1:7", "/tmp/d", "true", "7ns", "7", "memory:", "aws", "json", "debug", "none", "1.3", "uri", "certificate", "ws://127.0.0.1:7", "10.0.0.0/8", "ES256", "http://127.0.0.1/", "2MiB",
 		} {
 			c, err := load(nil, "--tls-cert=c", "--tls-key=k", "--jwt-issuer=i", "--jwt-audience=a", "--request-bytes=1", "--"+s.Name+"="+sample)
-			if err != nil || sample == s.Default {
+			if err != nil || sample == s.Default || sample == "off" && s.Default == "false" {
 				continue
 			}
 			changed = ""

@@ -60,7 +60,10 @@ type boolean struct{ p *bool }
 
 func (v boolean) Set(s string) error {
 	b, err := strconv.ParseBool(s)
-	if err != nil {
+	switch {
+	case s == "on" || s == "off":
+		b = s == "on"
+	case err != nil:
 		return fmt.Errorf("%q is neither true nor false", s)
 	}
 	*v.p = b

@@ -34,8 +34,9 @@ type shadowInfo struct {
 
 // thing is a thing with all its shadows.
 type thing struct {
-	Thing   string       `json:"thing"`
-	Shadows []shadowInfo `json:"shadows"`
+	Thing        string        `json:"thing"`
+	Connectivity *connectivity `json:"connectivity,omitempty"` // nil when no presence is kept
+	Shadows      []shadowInfo  `json:"shadows"`
 }
 
 func (a *api) listThings(w http.ResponseWriter, r *http.Request) error {
@@ -73,7 +74,7 @@ func (a *api) describe(ctx context.Context, names []string) ([]thing, error) {
 	g.SetLimit(parallelLists)
 	for i, name := range names {
 		g.Go(func() (err error) {
-			list[i].Thing = name
+			list[i].Thing, list[i].Connectivity = name, a.connectivity(name)
 			list[i].Shadows, err = a.shadows(ctx, name)
 			return err
 		})
@@ -105,6 +106,35 @@ func (a *api) shadows(ctx context.Context, name string) ([]shadowInfo, error) {
 	}
 }
 
+// connectivity is what is known of the connection of a thing.
+type connectivity struct {
+	Connected bool   `json:"connected"`
+	Since     int64  `json:"since,omitempty"`  // ms since the epoch; not there when the thing has never been seen
+	Reason    string `json:"reason,omitempty"` // why the last connection ended, as in the event; not there while connected
+}
+
+// connectivity returns nil when no presence is kept.
+func (a *api) connectivity(name string) *connectivity {
+	if a.Presence == nil {
+		return nil
+	}
+	c := connectivity(a.Presence(name))
+	return &c
+}
+
+// appendConnectivity makes the connectivity of a thing a member of the document of one of its shadows.
+func (a *api) appendConnectivity(doc []byte, name string) []byte {
+	c := a.connectivity(name)
+	if c == nil {
+		return doc
+	}
+	member, err := json.Marshal(c)
+	if err != nil {
+		panic(err) // a bool, a number and a string
+	}
+	return slices.Concat(doc[:len(doc)-1], []byte(`,"connectivity":`), member, []byte("}"))
+}
+
 func (a *api) getThing(w http.ResponseWriter, r *http.Request) error {
 	id := shadow.ID{Thing: r.PathValue("thing")}
 	if err := id.Validate(); err != nil {
@@ -114,7 +144,7 @@ func (a *api) getThing(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer := thing{Thing: id.Thing}
+	answer := thing{Thing: id.Thing, Connectivity: a.connectivity(id.Thing)}
 	for _, s := range shadows {
 		id.Name = s.Name
 		if !auth.Allowed(rightsOf(r.Context()), auth.GetThingShadow, resourceOf(id)) {
@@ -153,7 +183,7 @@ func (a *api) getShadow(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	body := res.Body()
+	body := a.appendConnectivity(res.Body(), id.Thing)
 	if p := r.URL.Query().Get("path"); p != "" {
 		if body, err = project(body, p); err != nil {
 			return err

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/broker/presence"
 	"github.com/umbra-iot/umbra/internal/audit"
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/authz"
@@ -44,11 +45,12 @@ type Options struct {
 	RequestTimeout time.Duration    // from the header to the answer, streams aside; default 10 s
 	Objects        *objects.Store   // has the credentials; nil when there is no authentication
 	Sealer         *credential.Sealer
-	Rights         func(*http.Request) auth.Rights // of whoever makes a request; nil: everything is allowed
-	Engine         *authz.Engine                   // with Objects, for /v1/policies; nil: there are none
-	Audit          *audit.Log                      // nil records nothing
-	Warnings       []string                        // about the settings, told by /readyz?verbose
-	KeepAlive      time.Duration                   // between signs of life on a silent stream; default 15 s
+	Rights         func(*http.Request) auth.Rights   // of whoever makes a request; nil: everything is allowed
+	Engine         *authz.Engine                     // with Objects, for /v1/policies; nil: there are none
+	Audit          *audit.Log                        // nil records nothing
+	Presence       func(thing string) presence.State // whether a thing is connected; nil: that is not kept, and not shown
+	Warnings       []string                          // about the settings, told by /readyz?verbose
+	KeepAlive      time.Duration                     // between signs of life on a silent stream; default 15 s
 }
 
 func (o *Options) setDefaults() {
