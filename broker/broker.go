@@ -118,7 +118,8 @@ type Broker struct {
 
 	lifecycle atomic.Int64 // last versionNumber of an event
 	count     counters
-	resident  atomic.Int64 // bytes of messages that sessions hold in memory
+	held      atomic.Int64 // bytes of messages that all sessions hold
+	spilled   atomic.Int64 // of them those that are only in the store
 	routes    sync.Pool    // of *[]topic.Entry[*client]
 	buffers   bufferPool
 

@@ -45,7 +45,8 @@ type client struct {
 	ownerKept    bool            // it is in the store
 
 	fetching    bool  // messages are on their way from the store
-	resident    int64 // bytes of messages, as far as they are in Broker.resident
+	held        int64 // bytes of messages, as far as they are in Broker.held
+	spilled     int64 // the same in Broker.spilled
 	leaving     *will // is being sent as a request, and kept in the store until that is done
 	queued      bool  // the journal knows that there is something to store
 	willChanged bool  // since it was drained
@@ -87,6 +88,7 @@ func (c *client) sessionConfig() session.Config {
 	b := c.b
 	config := session.Config{
 		MaxMessages: b.limits.QueueMessages, MaxBytes: b.limits.QueueBytes, WhenFull: session.DropOldest, Durable: b.journal != nil,
+		Spare: c.spare,
 	}
 	if b.limits.QueueRefuses {
 		config.WhenFull = session.DropNewest
@@ -234,7 +236,7 @@ func (c *client) tellFull(kind string, now int64) {
 	}
 	c.warned = now
 	queued, dropped := c.sess.Len()+c.sess.InFlight(), c.sess.Counters().Full
-	c.b.log.Warn("the queue of a session is full", "client_id", c.id, "messages_are", kind, "queued", queued, "dropped", dropped)
+	c.b.log.Warn("the queue of a session is full", "client_id", c.id, "messages_are", kind, "queued", queued, "dropped", dropped, "bytes_of_all_sessions", c.b.held.Load())
 	e := c.event(kind, now)
 	e.MessagesQueued, e.MessagesDropped = &queued, &dropped
 	if c.b.begin() {

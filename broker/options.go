@@ -17,6 +17,7 @@ type Limits struct {
 	SessionExpiry     time.Duration // of sessions of MQTT 3.1.1, and the most that clients of MQTT 5 get; default 7 days
 	QueueMessages     int           // QoS 1 and 2 messages kept for one client; default 10000
 	QueueBytes        int64         // the same, in bytes; default 64 MiB
+	QueueTotal        int64         // the same, of all clients together; those who are connected have 64 KiB each all the same; default 4 GiB
 	QueueMemory       int64         // messages of all clients that wait in memory; those above are only in the store; default 256 MiB
 	QueueRefuses      bool          // a full queue does not drop its oldest messages but refuses new ones to their publisher (0x97)
 	RetainedMessages  int           // retained messages in all; default 1000000
@@ -46,6 +47,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	setDefault(&l.SessionExpiry, 7*24*time.Hour)
 	setDefault(&l.QueueMessages, 10000)
 	setDefault(&l.QueueBytes, 64<<20)
+	setDefault(&l.QueueTotal, 4<<30)
 	setDefault(&l.QueueMemory, 256<<20)
 	setDefault(&l.RetainedMessages, 1000000)
 	setDefault(&l.RetainedBytes, 256<<20)

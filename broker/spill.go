@@ -19,22 +19,41 @@ const (
 	fetchPause    = time.Second // after a failure
 )
 
-// account keeps the sum of what all sessions hold in memory. mu is held.
+// account keeps the sums of what all sessions hold. mu is held.
 func (c *client) account() {
-	n := c.sess.Resident()
+	held := c.sess.Bytes()
+	spilled := held - c.sess.Resident()
 	if c.gone {
-		n = 0
+		held, spilled = 0, 0
 	}
-	if n != c.resident {
-		c.b.resident.Add(n - c.resident)
-		c.resident = n
+	if held != c.held {
+		c.b.held.Add(held - c.held)
+		c.held = held
 	}
+	if spilled != c.spilled {
+		c.b.spilled.Add(spilled - c.spilled)
+		c.spilled = spilled
+	}
+}
+
+// liveShare is what the session of a client that is connected may hold, however much others hold: those who are away
+// must not keep messages from those who are there.
+const liveShare = 64 << 10
+
+// spare returns how many more bytes the session may hold because of Limits.QueueTotal. mu is held.
+func (c *client) spare() int64 {
+	own := c.sess.Bytes()
+	left := c.b.limits.QueueTotal - c.b.held.Load() + c.held - own
+	if c.live {
+		left = max(left, liveShare-own)
+	}
+	return left
 }
 
 // spill leaves messages to the store if there are too many in memory. mu is held.
 func (c *client) spill() {
 	c.account()
-	if c.b.resident.Load() <= c.b.limits.QueueMemory {
+	if c.b.held.Load()-c.b.spilled.Load() <= c.b.limits.QueueMemory {
 		return
 	}
 	keep := 0

@@ -14,6 +14,7 @@ type Stats struct {
 	Retained      int64 // messages now
 	RetainedBytes int64 // now
 	QueuedBytes   int64 // of messages that wait in memory now
+	HeldBytes     int64 // the same, with those that wait in the store alone
 
 	Connected        int64 // CONNECT packets accepted
 	ConnectsRefused  int64
@@ -46,7 +47,8 @@ func (b *Broker) Stats() Stats {
 		Subscriptions:    int64(b.index.Len()),
 		Retained:         int64(b.retained.Len()),
 		RetainedBytes:    b.retained.Bytes(),
-		QueuedBytes:      b.resident.Load(),
+		QueuedBytes:      b.held.Load() - b.spilled.Load(),
+		HeldBytes:        b.held.Load(),
 		Connected:        n.accepted.Load(),
 		ConnectsRefused:  n.refused.Load(),
 		MessagesIn:       n.messagesIn.Load(),

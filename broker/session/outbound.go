@@ -66,7 +66,8 @@ func (s *Session) Fits(m *wire.Message, now int64) bool {
 func (s *Session) room(size, waiting int, waitingBytes int64) bool {
 	c := &s.config
 	return (c.MaxMessages == 0 || s.window.n+waiting < c.MaxMessages) &&
-		(c.MaxBytes == 0 || s.windowBytes+waitingBytes+int64(size) <= c.MaxBytes)
+		(c.MaxBytes == 0 || s.windowBytes+waitingBytes+int64(size) <= c.MaxBytes) &&
+		(c.Spare == nil || int64(size) <= c.Spare()+s.waitingBytes-waitingBytes)
 }
 
 // Enqueue queues d behind the others and says what became of it.

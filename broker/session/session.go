@@ -45,6 +45,10 @@ type Config struct {
 	WhenFull    Policy
 	Durable     bool // the session is to be stored as long as its expiry interval is not 0
 
+	// Spare returns how many bytes the session may hold beside those that it holds already, because of what
+	// others hold; it may be less than 0. nil means any number.
+	Spare func() int64
+
 	// Receives reports, when a message is about to be sent, whether the client may have it; nil allows all.
 	Receives func(*wire.Message) bool
 }

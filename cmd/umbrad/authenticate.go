@@ -36,7 +36,7 @@ func (s *server) openAuthentication(cfg *config.Config) error {
 	}
 	who := authn.Options{
 		Methods: methods, Directory: s.directory, Passwords: password.NewChecker(password.Options{Parallel: cfg.PasswordChecks}),
-		Skew: cfg.Skew, BodyBytes: cfg.Broker.PayloadBytes, Reserve: s.strangers,
+		Skew: cfg.Skew, BodyBytes: cfg.Broker.PayloadBytes, Reserve: s.strangers, Log: s.log,
 	}
 	if cfg.JWT.Keys != "" {
 		who.JWT, err = authn.NewJWTs(authn.JWTOptions{

@@ -31,6 +31,7 @@ type listening struct {
 // listen opens all listeners.
 func (s *server) listen(ctx context.Context) error {
 	s.gate = gate.New(gate.Options{Log: s.log, Handshake: s.cfg.Handshake, Budget: s.strangers, PerAddress: s.cfg.PerAddress})
+	s.metrics.Gate(s.gate.Stats)
 	for _, l := range s.cfg.All() {
 		if err := s.open(ctx, l); err != nil {
 			s.gate.Close()

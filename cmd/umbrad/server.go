@@ -156,6 +156,9 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 	s.broker.SetService(s.things)
 	s.metrics.Broker(s.broker.Stats)
 	s.metrics.Things(s.things.Stats)
+	if s.authn != nil {
+		s.metrics.Logins(s.authn.Failures)
+	}
 	return s, nil
 }
 

@@ -358,6 +358,10 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "the same in bytes",
 		},
 		{
+			Name: "queue-total-bytes", Group: group, Default: "4GiB", value: size[int64]{&c.Broker.QueueTotal, 1, 1 << 50},
+			Help: "the same of all clients together; clients that are connected have 64 KiB each all the same",
+		},
+		{
 			Name: "queue-memory", Group: group, Default: "256MiB", value: size[int64]{&c.Broker.QueueMemory, 1, 1 << 50},
 			Help: "messages of all clients that wait in memory, in bytes; above it those that are stored are read again when their client takes them",
 		},

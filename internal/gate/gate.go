@@ -106,8 +106,8 @@ type Gate struct {
 	done       chan struct{} // closed by Close
 	arriving   sync.WaitGroup
 
-	refused, pushedOut, failed atomic.Int64
-	told                       atomic.Int64 // when a refusal was logged last, in ns
+	refused, pushedOut, failed, unfinished atomic.Int64
+	told                                   atomic.Int64 // when a refusal was logged last, in ns
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -204,11 +204,12 @@ func (g *Gate) Close() {
 
 // Stats are counts since the start, and gauges of now.
 type Stats struct {
-	Open         int64 // connections now
-	Strangers    int64 // of them those that have not proved who they are
-	Refused      int64 // above a bound
-	PushedOut    int64 // strangers that made room
-	AcceptErrors int64
+	Open             int64 // connections now
+	Strangers        int64 // of them those that have not proved who they are
+	Refused          int64 // above a bound
+	PushedOut        int64 // strangers that made room
+	HandshakesFailed int64 // of TLS, or PROXY headers
+	AcceptErrors     int64
 }
 
 // Stats returns a snapshot.
@@ -217,7 +218,7 @@ func (g *Gate) Stats() Stats {
 	defer g.mu.Unlock()
 	return Stats{
 		Open: int64(len(g.open)), Strangers: int64(g.strangers.len), Refused: g.refused.Load(),
-		PushedOut: g.pushedOut.Load(), AcceptErrors: g.failed.Load(),
+		PushedOut: g.pushedOut.Load(), HandshakesFailed: g.unfinished.Load(), AcceptErrors: g.failed.Load(),
 	}
 }
 
@@ -332,6 +333,7 @@ func (g *Gate) greet(c *Conn) {
 	_ = c.raw.SetDeadline(deadline)
 	forMQTT, err := c.begin(ctx)
 	if err != nil {
+		g.unfinished.Add(1)
 		g.Log.Debug("connection refused", "listener", c.entrance.Name, "remote", c.RemoteAddr().String(), "error", err)
 		_ = c.Close()
 		return

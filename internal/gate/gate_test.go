@@ -164,6 +164,9 @@ func TestSilentHandshakeEnds(t *testing.T) {
 		t.Errorf("read %q, %v; want the end", b, err)
 	}
 	eventually(t, "no connection", func() bool { return g.Stats().Open == 0 })
+	if n := g.Stats().HandshakesFailed; n != 1 {
+		t.Errorf("%d handshakes have failed, want 1", n)
+	}
 }
 
 // proxyHeader is a PROXY header of version 2 for 192.0.2.7:4711 to 192.0.2.1:1883.

@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth/authn"
+	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/things"
 )
 
@@ -47,6 +49,7 @@ func (m *Metrics) Broker(stats func() broker.Stats) {
 		retained      = gauge("umbra_mqtt_retained_messages", "Retained messages.")
 		retainedBytes = gauge("umbra_mqtt_retained_bytes", "Bytes of retained messages.")
 		queuedBytes   = gauge("umbra_mqtt_queue_memory_bytes", "Bytes of messages with QoS 1 or 2 that are kept in memory for clients.")
+		heldBytes     = gauge("umbra_mqtt_queue_bytes", "Bytes of messages with QoS 1 or 2 that are kept for clients, in memory or in the store.")
 		messages      = counter("umbra_mqtt_messages_total", "Messages by direction.", "dir")
 		bytes         = counter("umbra_mqtt_bytes_total", "Bytes by direction.", "dir")
 		dropped       = counter("umbra_mqtt_messages_dropped_total", "Messages that did not reach a subscriber, by reason.", "reason")
@@ -64,6 +67,7 @@ func (m *Metrics) Broker(stats func() broker.Stats) {
 		retained.send(ch, float64(s.Retained))
 		retainedBytes.send(ch, float64(s.RetainedBytes))
 		queuedBytes.send(ch, float64(s.QueuedBytes))
+		heldBytes.send(ch, float64(s.HeldBytes))
 		messages.send(ch, float64(s.MessagesIn), "in")
 		messages.send(ch, float64(s.MessagesOut), "out")
 		bytes.send(ch, float64(s.BytesIn), "in")
@@ -75,6 +79,38 @@ func (m *Metrics) Broker(stats func() broker.Stats) {
 		requests.send(ch, float64(s.Requests))
 		refused.send(ch, float64(s.Refused))
 		panics.send(ch, float64(s.Panics))
+	}))
+}
+
+// Gate exports the statistics of the listeners.
+func (m *Metrics) Gate(stats func() gate.Stats) {
+	var (
+		open       = gauge("umbra_connections", "Open connections of all listeners.")
+		strangers  = gauge("umbra_strangers", "Connections whose clients have not proved who they are.")
+		refused    = counter("umbra_connections_refused_total", "Connections above the bound of a listener or an address.")
+		pushedOut  = counter("umbra_strangers_pushed_out_total", "Connections that made room for new ones before they had proved who they are.")
+		handshakes = counter("umbra_handshakes_failed_total", "Connections that ended during the handshake of TLS, or with a wrong PROXY header.")
+		accepts    = counter("umbra_accept_errors_total", "Connections that could not be accepted.")
+	)
+	m.registry.MustRegister(collector(func(ch chan<- prometheus.Metric) {
+		s := stats()
+		open.send(ch, float64(s.Open))
+		strangers.send(ch, float64(s.Strangers))
+		refused.send(ch, float64(s.Refused))
+		pushedOut.send(ch, float64(s.PushedOut))
+		handshakes.send(ch, float64(s.HandshakesFailed))
+		accepts.send(ch, float64(s.AcceptErrors))
+	}))
+}
+
+// Logins exports how many logins have failed.
+func (m *Metrics) Logins(failures func() authn.Failures) {
+	failed := counter("umbra_logins_failed_total", "Clients of MQTT and requests of HTTP that were not authenticated, by reason.", "reason")
+	m.registry.MustRegister(collector(func(ch chan<- prometheus.Metric) {
+		f := failures()
+		failed.send(ch, float64(f.None), "none")
+		failed.send(ch, float64(f.Denied), "denied")
+		failed.send(ch, float64(f.Unavailable), "unavailable")
 	}))
 }
 

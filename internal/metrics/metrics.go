@@ -1,6 +1,7 @@
 // Package metrics exports what Umbra measures to Prometheus. It is the only
 // package that knows of Prometheus: what is measured is wrapped ([Metrics.Store],
-// [Metrics.HTTP]) or read when it is asked for ([Metrics.Broker], [Metrics.Things]).
+// [Metrics.HTTP]) or read when it is asked for ([Metrics.Broker], [Metrics.Things],
+// [Metrics.Gate], [Metrics.Logins]).
 //
 // Names begin with umbra_, those of the MQTT server with umbra_mqtt_. Every
 // label has few values; the name of a thing, a shadow or a client is never one.

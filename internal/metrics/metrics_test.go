@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth/authn"
+	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/internal/metrics"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/statestore"
@@ -128,6 +130,8 @@ func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	m := metrics.New()
 	m.Broker(func() broker.Stats { return broker.Stats{Connections: 3, MessagesOut: 7, DroppedSlow: 2} })
+	m.Gate(func() gate.Stats { return gate.Stats{Strangers: 2, HandshakesFailed: 4} })
+	m.Logins(func() authn.Failures { return authn.Failures{Denied: 5} })
 	m.Things(func() things.Stats {
 		return things.Stats{
 			Accepted: map[shadow.Op]uint64{shadow.OpUpdate: 5},
@@ -136,6 +140,9 @@ func TestSnapshots(t *testing.T) {
 		}
 	})
 	wantLines(t, m,
+		"umbra_strangers 2",
+		"umbra_handshakes_failed_total 4",
+		`umbra_logins_failed_total{reason="denied"} 5`,
 		"umbra_mqtt_connections 3",
 		`umbra_mqtt_messages_total{dir="out"} 7`,
 		`umbra_mqtt_messages_dropped_total{reason="slow_client"} 2`,

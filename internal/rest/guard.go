@@ -31,7 +31,7 @@ func Guard(who Authenticate, log *slog.Logger, next http.Handler) http.Handler {
 			r.Pattern = inner.Pattern
 			return
 		}
-		a.Log.WarnContext(r.Context(), "request is not authenticated",
+		a.Log.DebugContext(r.Context(), "request is not authenticated",
 			"method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr, "trace_id", traceID(r), "error", err)
 		a.writeError(w, r, unauthenticated(w, err))
 	}))

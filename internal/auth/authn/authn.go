@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -51,6 +52,7 @@ type Options struct {
 	BodyBytes int           // of signed requests; default 128 KiB
 	Reserve   Reserve       // memory for bodies of those who are not known yet; nil for no bound
 	Now       func() time.Time
+	Log       *slog.Logger // of failed logins, some of each address and some in all; default: discard
 }
 
 // Reserve is a budget of memory.
@@ -64,6 +66,7 @@ type Reserve interface {
 type Authenticator struct {
 	Options
 	signatures sigv4.Verifier
+	failures   failures
 }
 
 // New returns an authenticator.
@@ -77,7 +80,15 @@ func New(o Options) *Authenticator {
 	if o.BodyBytes == 0 {
 		o.BodyBytes = 128 << 10
 	}
-	return &Authenticator{Options: o, signatures: sigv4.Verifier{Skew: o.Skew, Now: o.Now}}
+	a := &Authenticator{Options: o, signatures: sigv4.Verifier{Skew: o.Skew, Now: o.Now}}
+	a.failures.log, a.failures.now = o.Log, o.Now
+	if o.Log == nil {
+		a.failures.log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		a.failures.now = time.Now
+	}
+	return a
 }
 
 // shown is a secret that a client shows, and what is known of the client.
@@ -88,6 +99,15 @@ type shown struct {
 
 // Authenticate implements [auth.Authenticator].
 func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (*auth.Principal, error) {
+	p, err := a.client(ctx, c)
+	if err != nil {
+		a.failures.add(c.Remote, err, "client_id", c.ClientID, "username", c.Username, "remote", c.Remote.String(), "listener", c.Listener)
+	}
+	return p, err
+}
+
+// client authenticates a client of MQTT.
+func (a *Authenticator) client(ctx context.Context, c *auth.Credentials) (*auth.Principal, error) {
 	methods := a.Methods[c.Listener]
 	if len(methods) == 0 {
 		return auth.Nobody(), nil

@@ -20,6 +20,20 @@ var ErrTooLarge = errors.New("authn: body of a signed request is too large")
 // the connection itself says that the client is, nil for nobody. The errors of
 // signed requests are those of package sigv4 too.
 func (a *Authenticator) Request(r *http.Request, listener string, peer *auth.Principal) (*auth.Principal, error) {
+	var remote netip.Addr
+	if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		remote = from.Addr().Unmap()
+	}
+	p, err := a.request(r, listener, peer, remote)
+	if err != nil {
+		username, _, _ := r.BasicAuth()
+		a.failures.add(remote, err, "method", r.Method, "path", r.URL.EscapedPath(), "username", username, "remote", remote.String(), "listener", listener)
+	}
+	return p, err
+}
+
+// request does Request for one that comes from an address.
+func (a *Authenticator) request(r *http.Request, listener string, peer *auth.Principal, remote netip.Addr) (*auth.Principal, error) {
 	methods := a.Methods[listener]
 	if len(methods) == 0 {
 		return auth.Nobody(), nil
@@ -30,10 +44,7 @@ func (a *Authenticator) Request(r *http.Request, listener string, peer *auth.Pri
 		}
 		return a.bySignature(r)
 	}
-	s := shown{Listener: listener}
-	if remote, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		s.Remote = remote.Addr().Unmap()
-	}
+	s := shown{Listener: listener, Remote: remote}
 	header := r.Header.Get("Authorization")
 	scheme, rest, _ := strings.Cut(header, " ")
 	switch {
