@@ -68,7 +68,7 @@ type Options struct {
 	// everybody may do everything.
 	Guard auth.Guard
 
-	// Mappings translate between plain topics and shadows; nil for none.
+	// Mappings translate between plain topics and shadows; nil for none, now and later.
 	Mappings *mapping.Set
 
 	// NativeTopics makes messages on things/{thing}/reported and desired updates of shadows, and mirrors deltas.

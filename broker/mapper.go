@@ -20,7 +20,8 @@ import (
 type mapper struct {
 	b      *Broker
 	log    *slog.Logger
-	set    *mapping.Set
+	set    atomic.Pointer[mapping.Set]
+	used   atomic.Bool     // there are mappings, or have been
 	engine *mapping.Engine // of the goroutine
 
 	underWay atomic.Int64 // events and requests that are not done
@@ -48,15 +49,20 @@ type occurrence struct {
 const maxMapperQueue = 4096
 
 func newMapper(b *Broker, set *mapping.Set) *mapper {
-	if set == nil || len(set.Mappings()) == 0 {
+	if set == nil {
 		return nil
 	}
-	p := &mapper{b: b, log: b.log, set: set, changed: map[string]*mapping.Saved{}}
+	p := &mapper{b: b, log: b.log, changed: map[string]*mapping.Saved{}}
 	p.work, p.room = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
 	p.engine = mapping.New(set, mapping.Options{Subscribed: p.subscribed})
 	p.report.init()
+	p.set.Store(set)
+	p.used.Store(len(set.Mappings()) > 0)
 	return p
 }
+
+// idle reports that there is nothing to tell: there never was a mapping.
+func (p *mapper) idle() bool { return p == nil || !p.used.Load() }
 
 // waiter calls done when everything that one message brings about is done.
 type waiter struct {
@@ -120,11 +126,11 @@ func (b *Broker) mapped(in mapping.Message, o outcome, done func(o outcome, late
 			return
 		}
 	}
-	if b.mapper == nil {
+	if b.mapper.idle() {
 		done(o, false)
 		return
 	}
-	prepared := b.mapper.set.Prepare(in)
+	prepared := b.mapper.set.Load().Prepare(in)
 	if prepared == nil {
 		done(o, false)
 		return
@@ -210,7 +216,7 @@ func (p *mapper) close() {
 
 // connected tells of a connection that has a session now. The client's mutex may be held.
 func (p *mapper) connected(c *conn) {
-	if p == nil {
+	if p.idle() {
 		return
 	}
 	in := c.mappingSession()
@@ -219,7 +225,7 @@ func (p *mapper) connected(c *conn) {
 
 // disconnected tells of the end of a connection. will says that the server sends its will, now or later.
 func (p *mapper) disconnected(c *conn, will, byClient bool) {
-	if p == nil {
+	if p.idle() {
 		return
 	}
 	in := c.mappingSession()
@@ -249,7 +255,7 @@ func (c *conn) source(m *wire.Message) mapping.Message {
 
 // hasSubscribed tells of new subscriptions.
 func (p *mapper) hasSubscribed(filters []string) {
-	if p == nil || len(filters) == 0 {
+	if p.idle() || len(filters) == 0 {
 		return
 	}
 	for _, f := range filters {
@@ -291,6 +297,9 @@ func (b *Broker) updated(m *things.Message) {
 	if b.native && m.ID.Name == "" {
 		b.mirror(m.ID.Thing, c)
 	}
+	if b.mapper.idle() {
+		return
+	}
 	id := m.ID
 	b.mapper.post(occurrence{tell: func(e *mapping.Engine, now int64) *mapping.Effects { return e.Update(id, c, now) }})
 }
@@ -302,7 +311,7 @@ func (b *Broker) startMappings(send func()) {
 		p.wg.Add(1)
 		go p.run()
 	}
-	if p != nil || b.native {
+	if !p.idle() || b.native {
 		b.replayRetained()
 	}
 	send()

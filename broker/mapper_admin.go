@@ -76,7 +76,7 @@ func (b *Broker) Orphans(ctx context.Context, limit int) ([]Orphan, error) {
 // appendOrphans appends those of some retained messages that no thing owns.
 func (p *mapper) appendOrphans(out []Orphan, messages []retained.Message, e *mapping.Engine) []Orphan {
 	for _, m := range messages {
-		prepared := p.set.Prepare(mapping.Message{Topic: m.Topic, Payload: m.Payload, Retain: true, Replayed: true})
+		prepared := p.set.Load().Prepare(mapping.Message{Topic: m.Topic, Payload: m.Payload, Retain: true, Replayed: true})
 		if prepared == nil {
 			continue
 		}
@@ -94,7 +94,7 @@ func (b *Broker) ClearOrphan(ctx context.Context, name string) (bool, error) {
 	if b.mapper == nil || !ok {
 		return false, nil
 	}
-	prepared := b.mapper.set.Prepare(mapping.Message{Topic: name, Payload: m.Payload, Retain: true, Replayed: true})
+	prepared := b.mapper.set.Load().Prepare(mapping.Message{Topic: name, Payload: m.Payload, Retain: true, Replayed: true})
 	if prepared == nil {
 		return false, nil
 	}

@@ -104,7 +104,7 @@ func (p *mapper) send(out *mapping.Publish) {
 
 // feeds reports whether a retained message tells of a shadow.
 func (p *mapper) feeds(m *wire.Message, id shadow.ID) bool {
-	prepared := p.set.Prepare(mapping.Message{Topic: m.Topic, Payload: m.Payload, Retain: true, Replayed: true})
+	prepared := p.set.Load().Prepare(mapping.Message{Topic: m.Topic, Payload: m.Payload, Retain: true, Replayed: true})
 	if prepared == nil {
 		return false
 	}

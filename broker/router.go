@@ -15,7 +15,7 @@ import (
 // implements [things.Publisher]: it waits for no client, and asks for the
 // payload only if somebody gets it.
 func (b *Broker) Publish(m *things.Message) {
-	if b.mapper != nil || b.native {
+	if !b.mapper.idle() || b.native {
 		defer b.updated(m)
 	}
 	entries := b.match(m.Topic, nil)

@@ -123,7 +123,7 @@ func (e *Engine) bind(s *mappingState, identity []string, env *environment, now 
 	}
 	b := &binding{state: s, id: id, identity: identity, commands: map[string]*commandState{}, seen: now}
 	e.addBinding(b)
-	if !e.replaying {
+	if !s.replaying {
 		e.out.Loads = append(e.out.Loads, id)
 	}
 	e.store(b)
@@ -145,8 +145,14 @@ func (e *Engine) addBinding(b *binding) {
 	}
 }
 
-// unbind forgets a device.
+// unbind forgets a device, and has it removed from the store.
 func (e *Engine) unbind(b *binding) {
+	e.detach(b)
+	e.out.Gone = append(e.out.Gone, b.save())
+}
+
+// detach takes a device out of the engine.
+func (e *Engine) detach(b *binding) {
 	b.gone = true
 	delete(b.state.bindings, key(b.identity...))
 	rest := slices.DeleteFunc(e.things[b.id.Thing], func(o *binding) bool { return o == b })
@@ -164,7 +170,6 @@ func (e *Engine) unbind(b *binding) {
 	}
 	e.waiting.remove(b)
 	e.setParent(b, "")
-	e.out.Gone = append(e.out.Gone, b.save())
 }
 
 // store has a binding stored with the other effects.

@@ -391,7 +391,7 @@ func (e *Engine) send(b *binding, c *commandState, now int64) {
 	case len(leaves) == 0:
 		e.rest(b, c, StateSettled, "")
 		return
-	case e.replaying || !b.up():
+	case b.state.replaying || !b.up():
 		return
 	case c.rule.await && !e.subscribed(c.topic, b.receiver()):
 		if !c.waiting {

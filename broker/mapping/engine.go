@@ -27,7 +27,6 @@ type Engine struct {
 	waiting    waiters
 	timers     timers
 	echoes     map[string]echo
-	replaying  bool
 	out        *Effects // of the step under way
 }
 
@@ -37,29 +36,28 @@ type mappingState struct {
 	bindings map[string]*binding // by identity
 	slots    map[string]*slot
 	kinds    []slotKind
+
+	replaying bool // until Started: what retained messages tell is not known yet, and nothing is sent
 }
 
 // New returns the engine of a set, before the start: it sends nothing until [Engine.Started].
 func New(set *Set, o Options) *Engine {
 	e := &Engine{
 		subscribed: o.Subscribed, things: map[string][]*binding{}, parents: map[string]map[*binding]struct{}{},
-		sessions: map[string]*session{}, echoes: map[string]echo{}, replaying: true,
+		sessions: map[string]*session{}, echoes: map[string]echo{},
 	}
 	if e.subscribed == nil {
 		e.subscribed = func(string, string) bool { return true }
 	}
-	e.use(set)
+	e.set = set
+	for _, m := range set.mappings {
+		e.states = append(e.states, newState(m))
+	}
 	return e
 }
 
-// use makes fresh states for the mappings of a set.
-func (e *Engine) use(set *Set) {
-	e.set, e.states = set, nil
-	for _, m := range set.mappings {
-		s := &mappingState{m: m, bindings: map[string]*binding{}, slots: map[string]*slot{}}
-		s.kinds = slotKinds(m)
-		e.states = append(e.states, s)
-	}
+func newState(m *Mapping) *mappingState {
+	return &mappingState{m: m, bindings: map[string]*binding{}, slots: map[string]*slot{}, kinds: slotKinds(m), replaying: true}
 }
 
 // Set returns the mappings.
@@ -162,10 +160,10 @@ func (e *Engine) step() *Effects {
 	return e.out
 }
 
-// Message takes a message that [Set.Prepare] has prepared with the engine's set.
+// Message takes a message that [Set.Prepare] has prepared.
 func (e *Engine) Message(p *Prepared, now int64) *Effects {
 	out := e.step()
-	if !e.isEcho(p, now) {
+	if p = e.current(p); p != nil && !e.isEcho(p, now) {
 		e.message(p, now, false)
 	}
 	return out
@@ -234,12 +232,15 @@ func (e *Engine) Next() int64 {
 	return e.timers.list[0].at
 }
 
-// Started ends the replay of retained messages: links that were true in the last run and that nothing
+// Started ends the replay of retained messages to mappings that are new: links that were true in the last run and that nothing
 // has told of are false now, and from now on commands are sent.
 func (e *Engine) Started(now int64) *Effects {
 	out := e.step()
-	e.replaying = false
 	for _, s := range e.states {
+		if !s.replaying {
+			continue
+		}
+		s.replaying = false
 		for _, b := range s.bindings {
 			if s.m.link != nil && b.link == linkUnknown && b.saved != nil {
 				e.setLink(b, linkDown, now)

@@ -350,7 +350,7 @@ func (e *Engine) setLink(b *binding, state linkState, now int64) {
 			e.refresh(child, nil, now)
 		}
 	}
-	if e.replaying {
+	if b.state.replaying {
 		return
 	}
 	if state != linkUp {

@@ -17,7 +17,7 @@ func (e *Engine) ask(b *binding, occasion string, now int64) {
 
 // askAgain sends the queries that wait, as far as somebody subscribes to their topics.
 func (e *Engine) askAgain(b *binding, now int64) {
-	if e.replaying || b.state.m.link != nil && b.link == linkDown {
+	if b.state.replaying || b.state.m.link != nil && b.link == linkDown {
 		return
 	}
 	for _, q := range b.state.m.queries {

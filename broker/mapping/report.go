@@ -19,7 +19,7 @@ func (p *Prepared) environment(caps captures, f form) *environment {
 // message takes a message through the rules of every mapping. late says that it waited because it
 // came too fast.
 func (e *Engine) message(p *Prepared, now int64, late bool) {
-	if e.stale(p) {
+	if p = e.current(p); p == nil || e.stale(p) {
 		return
 	}
 	for i := 0; i < len(p.hits); {

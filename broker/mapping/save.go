@@ -69,15 +69,20 @@ func (b *binding) save() *Saved {
 // gone, or identify their devices otherwise now, are ignored; false says so.
 func (e *Engine) Restore(in *Saved) bool {
 	i := slices.IndexFunc(e.states, func(s *mappingState) bool { return s.m.name == in.Mapping })
-	if i < 0 || len(e.states[i].m.identity) != len(in.Identity) || e.states[i].find(in.Identity) != nil {
-		return false
+	return i >= 0 && e.restore(e.states[i], in) != nil
+}
+
+// restore makes the binding of a device that is known; nil when its mapping makes another one of it now.
+func (e *Engine) restore(s *mappingState, in *Saved) *binding {
+	if len(s.m.identity) != len(in.Identity) || s.find(in.Identity) != nil {
+		return nil
 	}
 	b := &binding{
-		state: e.states[i], id: shadow.ID{Thing: in.Thing, Name: in.Shadow}, identity: in.Identity,
+		state: s, id: shadow.ID{Thing: in.Thing, Name: in.Shadow}, identity: in.Identity,
 		commands: map[string]*commandState{}, seen: in.Seen, storedAt: in.Seen, births: in.Births, saved: in,
 	}
-	if b.id.Validate() != nil {
-		return false
+	if b.id.Validate() != nil || !b.named() {
+		return nil
 	}
 	e.addBinding(b)
 	for i := range b.state.kinds {
@@ -86,7 +91,19 @@ func (e *Engine) Restore(in *Saved) bool {
 			sl.known, sl.up, sl.ended = true, false, true
 		}
 	}
-	return true
+	return b
+}
+
+// named reports that the mapping would give the binding the name that it has. What payloads have said is not known.
+func (b *binding) named() bool {
+	if slices.ContainsFunc(b.state.m.identity, func(t *term) bool { return t.payload != nil }) {
+		return true
+	}
+	env := b.environment(nil)
+	env.thing = ""
+	thing, _, ok := b.state.m.thing.render(&env.environment)
+	name, _, _ := b.state.m.shadow.render(&env.environment)
+	return ok && b.id == shadow.ID{Thing: thing, Name: name}
 }
 
 // Bindings calls fn for every device, in no order.
@@ -155,8 +172,12 @@ func (c *commandState) adopt(saved *Saved) {
 	if saved == nil {
 		return
 	}
+	rule := func(k string) string { // rules may have been put before it since
+		_, about, _ := strings.Cut(k, "\x00")
+		return about
+	}
 	for _, s := range saved.Commands {
-		if s.Key == c.key {
+		if rule(s.Key) == rule(c.key) {
 			c.state, c.tries, c.sentAt, c.due, c.text = s.State, s.Tries, s.SentAt, s.Due, s.Text
 			c.set = s.Set
 		}

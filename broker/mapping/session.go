@@ -3,6 +3,8 @@ package mapping
 // session is a connection of a client, as far as links depend on it.
 type session struct {
 	client string
+	user   string
+	will   string // topic
 	epoch  uint64
 	alive  bool
 	claims []claim
@@ -30,7 +32,7 @@ func (e *Engine) Connected(in Session) *Effects {
 	if old != nil && old.epoch >= in.Epoch {
 		return out
 	}
-	now := &session{client: in.Client, epoch: in.Epoch, alive: true}
+	now := &session{client: in.Client, user: in.User, will: in.Will, epoch: in.Epoch, alive: true}
 	e.sessions[in.Client] = now
 	if old != nil { // what the old one was the device behind is the new one's, until it says otherwise
 		old.alive = false
@@ -41,22 +43,19 @@ func (e *Engine) Connected(in Session) *Effects {
 			}
 		}
 	}
-	if in.Will == "" {
-		return out
-	}
-	env := environment{client: in.Client, user: in.User, topic: in.Will}
-	topic := appendLevels(nil, in.Will)
 	for _, s := range e.states {
-		e.claimWill(s, now, topic, env)
+		e.claimWill(s, now)
 	}
 	return out
 }
 
-// claimWill finds the sources of a mapping that a will is for.
-func (e *Engine) claimWill(s *mappingState, ses *session, topic []string, env environment) {
-	if s.m.link == nil || s.m.link.session == sessionNever {
+// claimWill finds the sources of a mapping that the will of a session is for.
+func (e *Engine) claimWill(s *mappingState, ses *session) {
+	if ses.will == "" || s.m.link == nil || s.m.link.session == sessionNever {
 		return
 	}
+	env := environment{client: ses.client, user: ses.user, topic: ses.will}
+	topic := appendLevels(nil, ses.will)
 	for _, src := range s.m.link.sources {
 		caps, ok := src.topic.match(topic)
 		if !ok {

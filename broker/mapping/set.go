@@ -120,6 +120,7 @@ type Message struct {
 // Prepared is a message together with what of it depends on no state: rules and decoded payload.
 type Prepared struct {
 	Message
+	set     *Set
 	levels  []string
 	hits    []hit
 	decoded [asSparkplug + 1]*decoded
@@ -155,7 +156,7 @@ func (s *Set) Prepare(m Message) *Prepared {
 	slices.SortFunc(found, func(a, b ref) int {
 		return cmp.Or(cmp.Compare(a.mapping, b.mapping), cmp.Compare(a.order(), b.order()))
 	})
-	p := &Prepared{Message: m}
+	p := &Prepared{Message: m, set: s}
 	decided := -1 // the mapping whose report rule is found
 	for _, f := range found {
 		if f.report >= 0 && f.mapping == decided {
