@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -32,7 +33,7 @@ func newMapping(a *app) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newMappingLs(a), newMappingPresets(a), newMappingShow(a), newMappingCheck(a), newMappingTest(a), newMappingTry(a),
-		newMappingStatus(a), newMappingErrors(a), newMappingOrphans(a), newMappingClean(a),
+		newMappingApply(a), newMappingRm(a), newMappingStatus(a), newMappingErrors(a), newMappingOrphans(a), newMappingClean(a),
 	)
 	return cmd
 }
@@ -50,18 +51,33 @@ func newMappingPresets(a *app) *cobra.Command {
 }
 
 func newMappingShow(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "show NAME", Short: "Show a mapping that comes with umbrad", Example: "  umbra mapping show tasmota > mine.yaml", Args: arguments(1, 1),
+	var stored bool
+	cmd := &cobra.Command{
+		Use: "show NAME", Short: "Show a mapping that comes with umbrad", Example: "  umbra mapping show tasmota > mine.yaml\n  umbra mapping show --stored plug", Args: arguments(1, 1),
 		ValidArgs: mapping.Presets(),
-		RunE: func(_ *cobra.Command, args []string) error {
-			text, ok := mapping.Preset(args[0])
-			if !ok {
-				return failf(exitNotFound, "there is no mapping %q; there are %s", args[0], strings.Join(mapping.Presets(), ", "))
-			}
-			_, err := a.stdout.Write(text)
-			return err
-		},
 	}
+	cmd.Flags().BoolVar(&stored, "stored", false, "show the mapping of this name that is in the store")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if stored {
+			return a.withClient(a.showStored)(cmd, args)
+		}
+		text, ok := mapping.Preset(args[0])
+		if !ok {
+			return failf(exitNotFound, "there is no mapping %q; there are %s (those of the store with --stored)", args[0], strings.Join(mapping.Presets(), ", "))
+		}
+		_, err := a.stdout.Write(text)
+		return err
+	}
+	return cmd
+}
+
+func (a *app) showStored(ctx context.Context, c *client.Client, args []string) error {
+	m, err := c.StoredMapping(ctx, args[0])
+	if err != nil {
+		return fmt.Errorf("mapping %s: %w", args[0], err)
+	}
+	_, err = io.WriteString(a.stdout, m.Text)
+	return err
 }
 
 // readMappings reads mappings by their names or files.

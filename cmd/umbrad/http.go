@@ -40,6 +40,7 @@ func (s *server) handler() http.Handler {
 		PayloadBytes:   s.cfg.Broker.PayloadBytes,
 		RequestTimeout: s.cfg.RequestTimeout,
 		Objects:        s.objects,
+		Mappings:       s.mappings,
 		Sealer:         s.sealer,
 		Warnings:       s.cfg.Warnings(),
 		Engine:         s.engine,

@@ -7,10 +7,12 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/authn"
 	"github.com/umbra-iot/umbra/internal/config"
@@ -138,6 +140,7 @@ func (s *server) watchFiles(ctx context.Context) {
 				s.refresh(l, force)
 			}
 		}
+		s.mappings.Reload(force)
 		if err := s.directory.Reload(); err != nil {
 			s.log.Error("file of users cannot be used, the old one stays in force", "error", err)
 		}
@@ -167,7 +170,11 @@ func (s *server) refresh(l *listening, force bool) {
 
 // usesFiles reports whether there is something to read again at SIGHUP.
 func usesFiles(cfg *config.Config) bool {
-	if cfg.Users != "" {
+	isFile := func(mappings string) bool {
+		_, preset := mapping.Preset(mappings)
+		return !preset
+	}
+	if cfg.Users != "" || slices.ContainsFunc(cfg.Mappings, isFile) {
 		return true
 	}
 	for _, l := range cfg.All() {

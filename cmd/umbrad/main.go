@@ -10,7 +10,7 @@
 // and nothing else; logs go to the standard error. Metrics are at /metrics of the
 // HTTP address, the health of the server at /livez and /readyz. SIGTERM and SIGINT
 // end it within 10 seconds, a second one at once. So does SIGHUP, unless there are
-// files of TLS: then it has them read again. Package
+// files of TLS, users or mappings: then it has them read again. Package
 // [github.com/umbra-iot/umbra/internal/config] describes the settings.
 //
 // The exit code is 0 after a signal, 2 when the settings are wrong, else 1.
@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/internal/mappings"
 	"github.com/umbra-iot/umbra/internal/version"
 )
 
@@ -90,7 +91,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, signals c
 	if err := checkFiles(&cmd.Config); err != nil {
 		return fmt.Errorf("%w\n%w", err, errSettings)
 	}
-	if _, err := loadMappings(&cmd.Config, slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := mappings.Open(cmd.Mappings, slog.New(slog.DiscardHandler)); err != nil {
 		return fmt.Errorf("%w\n%w", err, errSettings)
 	}
 	if err := checkPolicies(&cmd.Config); err != nil {

@@ -1,54 +1,27 @@
 package main
 
 import (
-	"fmt"
-	"log/slog"
-	"os"
-	"slices"
+	"context"
+	"time"
 
 	"github.com/umbra-iot/umbra/broker/mapping"
-	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/internal/mappings"
 )
 
-// loadMappings reads the mappings that the settings name: those that come with the program by their
-// names, others from files. A file replaces a mapping of the program that has the same name. It is
-// nil when there are none.
-func loadMappings(cfg *config.Config, log *slog.Logger) (*mapping.Set, error) {
-	var all []*mapping.Mapping
-	for _, name := range cfg.Mappings {
-		text, preset := mapping.Preset(name)
-		if !preset {
-			var err error
-			if text, err = os.ReadFile(name); err != nil {
-				return nil, fmt.Errorf("mappings: %q is no mapping of umbrad, and no file: %w", name, err)
-			}
-		}
-		loaded, warnings, err := mapping.Load(name, text)
-		if err != nil {
-			return nil, fmt.Errorf("mappings: %w", err)
-		}
-		warn(log, warnings)
-		for _, m := range loaded {
-			all = slices.DeleteFunc(all, func(o *mapping.Mapping) bool {
-				_, replaceable := mapping.Preset(o.File())
-				return replaceable && !preset && o.Name() == m.Name()
-			})
-			all = append(all, m)
-		}
+// mappingsTimeout bounds how long who changes a mapping waits for it to be in force.
+const mappingsTimeout = 5 * time.Second
+
+// openMappings reads the mappings of the settings and of the store, and follows those of the store.
+func (s *server) openMappings(ctx context.Context) (err error) {
+	if s.mappings, err = mappings.Open(s.cfg.Mappings, s.log); err != nil {
+		return err
 	}
-	if len(all) == 0 {
-		return nil, nil
-	}
-	set, warnings, err := mapping.NewSet(all)
-	if err != nil {
-		return nil, fmt.Errorf("mappings: %w", err)
-	}
-	warn(log, warnings)
-	return set, nil
+	return s.mappings.Follow(ctx, s.objects)
 }
 
-func warn(log *slog.Logger, warnings []*mapping.Diagnostic) {
-	for _, w := range warnings {
-		log.Warn("mapping is doubtful", "warning", w.Error())
-	}
+// useMappings puts mappings in force that have changed.
+func (s *server) useMappings(set *mapping.Set) error {
+	ctx, cancel := context.WithTimeout(context.Background(), mappingsTimeout)
+	defer cancel()
+	return s.broker.UseMappings(ctx, set)
 }

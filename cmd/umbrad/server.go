@@ -19,6 +19,7 @@ import (
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/config"
 	"github.com/umbra-iot/umbra/internal/gate"
+	"github.com/umbra-iot/umbra/internal/mappings"
 	"github.com/umbra-iot/umbra/internal/metrics"
 	"github.com/umbra-iot/umbra/internal/objects"
 	"github.com/umbra-iot/umbra/internal/rest"
@@ -56,7 +57,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 		return err
 	}
 	defer func() { err = errors.Join(err, within(closeTimeout, store.Close)) }()
-	s, err := newServer(cfg, store, kind, log)
+	s, err := newServer(ctx, cfg, store, kind, log)
 	if err != nil {
 		return err
 	}
@@ -74,6 +75,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 		return err
 	}
 	s.broker.Start()
+	s.mappings.Use(s.useMappings)
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
@@ -92,14 +94,15 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 
 // server is the parts of umbrad above the store.
 type server struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	metrics *metrics.Metrics
-	feed    *rest.Feed
-	broker  *broker.Broker
-	things  *things.Service
-	objects *objects.Store
-	authn   *authn.Authenticator // nil when everybody is let in
+	cfg      *config.Config
+	log      *slog.Logger
+	metrics  *metrics.Metrics
+	feed     *rest.Feed
+	broker   *broker.Broker
+	things   *things.Service
+	objects  *objects.Store
+	mappings *mappings.Directory
+	authn    *authn.Authenticator // nil when everybody is let in
 
 	directory *authn.Directory
 	sealer    *credential.Sealer // nil without authentication
@@ -111,7 +114,7 @@ type server struct {
 	listeners []*listening
 }
 
-func newServer(cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
+func newServer(ctx context.Context, cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, metrics: metrics.New(), feed: rest.NewFeed()}
 	if err := s.authorize(); err != nil {
 		return nil, err
@@ -119,11 +122,10 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 	measured := s.metrics.Store(store, kind)
 	s.objects = objects.New(objects.Options{Objects: measured, Log: log})
 	options := broker.Options{Log: log, Limits: cfg.Broker, Version: version.Get().Version, StoreTimeout: cfg.CommitTimeout}
-	set, err := loadMappings(cfg, log)
-	if err != nil {
+	if err := s.openMappings(ctx); err != nil {
 		return nil, err
 	}
-	options.Mappings, options.NativeTopics, options.KeepRetained = set, cfg.NativeTopics == "on", cfg.KeepRetained
+	options.Mappings, options.NativeTopics, options.KeepRetained = s.mappings.Set(), cfg.NativeTopics == "on", cfg.KeepRetained
 	if kind != "memory" {
 		options.Store = measured
 	}
@@ -139,8 +141,8 @@ func newServer(cfg *config.Config, store statestore.Store, kind string, log *slo
 	if s.authn != nil {
 		options.Authenticator, options.Guard = s.authn, s.engine
 	}
-	s.broker, err = broker.New(options)
-	if err != nil {
+	var err error
+	if s.broker, err = broker.New(options); err != nil {
 		return nil, err
 	}
 	s.things = things.New(things.Options{

@@ -70,6 +70,8 @@ var allowed = map[string][]string{
 	"broker/mapping":       {"shadow", yaml, exprlang},
 	"broker/mapping/cases": {"broker/mapping", "shadow"},
 
+	"internal/mappings": {"broker/mapping", "internal/objects"},
+
 	// MQTT. The parts below broker are state machines and codecs that know nothing of shadows.
 	"broker/topic":    {},
 	"broker/wire":     {},
@@ -97,7 +99,7 @@ var allowed = map[string][]string{
 
 	// HTTP, metrics and settings translate; they decide nothing.
 	"internal/version": {},
-	"internal/rest":    {"internal/auth", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "internal/version", gjson, uuid, xsync},
+	"internal/rest":    {"internal/auth", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "internal/mappings", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/auth/authn", "internal/gate", "internal/version", prometheus},
 	"internal/config":  {"internal/auth/credential", "shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
 	"internal/client":  {"shadow", "internal/auth/sigv4"},
@@ -105,7 +107,7 @@ var allowed = map[string][]string{
 	// The programs.
 	"cmd/umbrad": {
 		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker", "broker/listener", "broker/mapping",
-		"internal/auth", "internal/auth/authn", "internal/auth/authz", "internal/audit", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/gate",
+		"internal/auth", "internal/auth/authn", "internal/auth/authz", "internal/audit", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/mappings", "internal/gate",
 		"internal/tlsfiles", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
 	"cmd/umbra":        {"shadow", "broker/mapping", "broker/mapping/cases", "internal/client", "internal/auth/credential", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},

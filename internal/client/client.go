@@ -107,13 +107,9 @@ func (c *Client) Update(ctx context.Context, id shadow.ID, doc []byte) ([]byte, 
 	return c.do(ctx, call{method: http.MethodPatch, path: shadowPath(id, "shadow"), query: nameQuery(id), body: doc})
 }
 
-// Delete deletes one shadow, if its version is ifVersion (0: any), and returns the accepted document.
-func (c *Client) Delete(ctx context.Context, id shadow.ID, ifVersion uint64) ([]byte, error) {
-	r := call{method: http.MethodDelete, path: shadowPath(id, "shadow"), query: nameQuery(id)}
-	if ifVersion > 0 {
-		r.header = http.Header{"If-Match": {strconv.Quote(strconv.FormatUint(ifVersion, 10))}}
-	}
-	return c.do(ctx, r)
+// Delete deletes one shadow, if its version is version (0: any), and returns the accepted document.
+func (c *Client) Delete(ctx context.Context, id shadow.ID, version uint64) ([]byte, error) {
+	return c.do(ctx, call{method: http.MethodDelete, path: shadowPath(id, "shadow"), query: nameQuery(id), header: ifVersion(version)})
 }
 
 // Delta returns the delta message of one shadow, nil when it is in sync.

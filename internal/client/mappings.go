@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
 )
 
 // Mapping is a mapping that is in force.
@@ -90,3 +91,46 @@ func (c *Client) ClearOrphan(ctx context.Context, topic string) error {
 	_, err := c.do(ctx, call{method: http.MethodDelete, path: "/v1/mappings/orphans/" + url.PathEscape(topic)})
 	return err
 }
+
+// StoredMapping is a mapping in the store.
+type StoredMapping struct {
+	Name     string   `json:"name"`
+	Version  uint64   `json:"version"`
+	Text     string   `json:"text"` // YAML
+	Warnings []string `json:"warnings"`
+}
+
+// StoredMapping returns a mapping of the store. Its absence is an *Error with status 404.
+func (c *Client) StoredMapping(ctx context.Context, name string) (*StoredMapping, error) {
+	var m StoredMapping
+	return &m, c.decode(ctx, call{method: http.MethodGet, path: mappingPath(name)}, &m)
+}
+
+// PutMapping stores a mapping in place of a version, 0 for none. With dryRun it is only checked.
+func (c *Client) PutMapping(ctx context.Context, name, text string, version uint64, dryRun bool) (*StoredMapping, error) {
+	r := call{method: http.MethodPut, path: mappingPath(name), body: []byte(text), header: ifVersion(version)}
+	if version == 0 {
+		r.header = http.Header{"If-None-Match": {"*"}}
+	}
+	if dryRun {
+		r.query = url.Values{"dryRun": {""}}
+	}
+	var m StoredMapping
+	return &m, c.decode(ctx, r, &m)
+}
+
+// DeleteMapping removes a mapping from the store, if its version is version (0: any).
+func (c *Client) DeleteMapping(ctx context.Context, name string, version uint64) error {
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: mappingPath(name), header: ifVersion(version)})
+	return err
+}
+
+// ifVersion is the header of what is to be done to one version only; 0: to any.
+func ifVersion(version uint64) http.Header {
+	if version == 0 {
+		return nil
+	}
+	return http.Header{"If-Match": {strconv.Quote(strconv.FormatUint(version, 10))}}
+}
+
+func mappingPath(name string) string { return "/v1/mappings/" + url.PathEscape(name) }

@@ -23,6 +23,7 @@ import (
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/authz"
 	"github.com/umbra-iot/umbra/internal/auth/credential"
+	"github.com/umbra-iot/umbra/internal/mappings"
 	"github.com/umbra-iot/umbra/internal/objects"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -38,12 +39,13 @@ const (
 type Options struct {
 	Things         *things.Service
 	Broker         *broker.Broker
-	Feed           *Feed            // gets the messages that Broker gets
-	Log            *slog.Logger     // default: discards
-	Now            func() time.Time // default time.Now
-	PayloadBytes   int              // of a request body; default 128 KiB
-	RequestTimeout time.Duration    // from the header to the answer, streams aside; default 10 s
-	Objects        *objects.Store   // has the credentials; nil when there is no authentication
+	Feed           *Feed               // gets the messages that Broker gets
+	Log            *slog.Logger        // default: discards
+	Now            func() time.Time    // default time.Now
+	PayloadBytes   int                 // of a request body; default 128 KiB
+	RequestTimeout time.Duration       // from the header to the answer, streams aside; default 10 s
+	Objects        *objects.Store      // has the credentials, policies and mappings
+	Mappings       *mappings.Directory // with Objects, for mappings of the store; nil: there are none
 	Sealer         *credential.Sealer
 	Rights         func(*http.Request) auth.Rights   // of whoever makes a request; nil: everything is allowed
 	Engine         *authz.Engine                     // with Objects, for /v1/policies; nil: there are none
@@ -111,7 +113,7 @@ func Routes() []Route { return (&api{}).routes() }
 
 func (a *api) routes() []Route {
 	get, post, put, patch, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
-	return append(a.policyRoutes(), []Route{
+	return append(append(a.policyRoutes(), a.mappingRoutes()...), []Route{
 		{get, "/things/{thing}/shadow", "name", false, a.getThingShadow},
 		{post, "/things/{thing}/shadow", "name", false, a.updateThingShadow},
 		{del, "/things/{thing}/shadow", "name", false, a.deleteThingShadow},

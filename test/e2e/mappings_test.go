@@ -1,0 +1,128 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/umbra-iot/umbra/internal/umbradtest"
+	"github.com/umbra-iot/umbra/test/mqtttest"
+)
+
+// relays returns a mapping of what is published below a topic.
+func relays(name, topic string) string {
+	return "version: 1\nmapping: " + name + "\nthing: \"" + name + "-{dev}\"\nreport:\n  - {topic: \"" + topic + "/{dev}\", as: auto, to: v}\n"
+}
+
+// umbra runs the operators' program and returns what it prints.
+func umbra(t *testing.T, u *umbradtest.Umbrad, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(wait(t), umbradtest.Build(t, "./cmd/umbra"), append(args, "--server", u.URL())...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err //nolint:wrapcheck // a test
+}
+
+// maps waits until a message makes a thing.
+func maps(t *testing.T, c *mqtttest.Client, u *umbradtest.Umbrad, topic, thing string) {
+	t.Helper()
+	eventually(t, func() error {
+		publish(t, c, topic, "1")
+		res, err := call(context.WithoutCancel(t.Context()), http.MethodGet, u.URL()+"/v1/things/"+thing+"/shadow", nil)
+		if err == nil && res.status != http.StatusOK {
+			err = fmt.Errorf("a message on %s makes no %s: %d", topic, thing, res.status)
+		}
+		return err
+	})
+}
+
+// Files of mappings count when they change; one that cannot be used changes nothing, and is told of.
+func TestMappingFilesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "mine.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(relays("plug", "one"))
+	u := umbradtest.Start(t, "--store=memory:", "--mappings="+file)
+	c := dial(t, u.MQTT(), mqtttest.Options{ClientID: "plug"})
+	maps(t, c, u, "one/a", "plug-a")
+	write(relays("plug", "two"))
+	maps(t, c, u, "two/b", "plug-b")
+	write(relays("plug", "three") + "colour: red\n")
+	u.Signal(syscall.SIGHUP)
+	eventually(t, func() error {
+		if res := rest(t, http.MethodGet, u.URL()+"/readyz?verbose", ""); !strings.Contains(string(res.body), "mine.yaml:6: colour: unknown key") {
+			return fmt.Errorf("/readyz?verbose does not tell of the bad file: %s", res.body)
+		}
+		return nil
+	})
+	maps(t, c, u, "two/c", "plug-c")
+	if !strings.Contains(u.Log(), "file of mappings cannot be used") {
+		t.Error("the log does not tell of the bad file")
+	}
+	write(relays("plug", "three"))
+	maps(t, c, u, "three/d", "plug-d")
+	if res := rest(t, http.MethodGet, u.URL()+"/readyz?verbose", ""); strings.Contains(string(res.body), "mine.yaml") {
+		t.Errorf("/readyz?verbose tells of a file that is repaired: %s", res.body)
+	}
+}
+
+// Stored mappings count on all nodes within a second and are there after kill -9.
+func TestStoredMappings(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "mine.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u := umbradtest.Start(t, "--store=pebble:"+filepath.Join(dir, "data"))
+	c := dial(t, u.MQTT(), mqtttest.Options{ClientID: "plug"})
+	write(relays("plug", "one"))
+	for _, step := range []struct {
+		text  string
+		args  []string
+		fails bool
+		want  string
+	}{
+		{"", []string{"apply", file, "--dry-run"}, false, "+mapping: plug"},
+		{"", []string{"show", "plug", "--stored"}, true, "not found"},
+		{"", []string{"apply", file}, false, "mapping plug created (version 1)"},
+		{"", []string{"apply", file}, false, "mapping plug unchanged (version 1)"},
+		{"", []string{"ls"}, false, "plug"},
+		{relays("plug", "two"), []string{"apply", file, "--if-version", "7"}, true, "version is 1, not 7"},
+		{"", []string{"apply", file, "--if-version", "1"}, false, "-  - {topic: \"one/{dev}\", as: auto, to: v}\n+  - {topic: \"two/{dev}\", as: auto, to: v}\nmapping plug replaced (version 2)"},
+		{"", []string{"show", "plug", "--stored"}, false, "two/{dev}"},
+		{relays("lamp", "lamp") + "---\n" + relays("fan", "fan"), []string{"apply", file}, false, "mapping fan created (version 1)"},
+		{"", []string{"rm", "fan"}, false, "mapping fan removed"},
+		{"colour: red\n", []string{"apply", file}, true, "mine.yaml:1: colour: unknown key"},
+	} {
+		if step.text != "" {
+			write(step.text)
+		}
+		out, err := umbra(t, u, append([]string{"mapping"}, step.args...)...)
+		if (err != nil) != step.fails || !strings.Contains(out, step.want) {
+			t.Errorf("umbra mapping %q: %v, %q; want %q in it", step.args, err, out, step.want)
+		}
+	}
+	publish(t, c, "two/a", "1") // no waiting: it counts when apply has returned
+	if res := rest(t, http.MethodGet, u.URL()+"/v1/things/plug-a/shadow", ""); res.status != http.StatusOK {
+		t.Errorf("a message on two/a makes no plug-a: %d", res.status)
+	}
+	u.Kill()
+	u.Restart()
+	c = dial(t, u.MQTT(), mqtttest.Options{ClientID: "plug"})
+	publish(t, c, "lamp/a", "1")
+	if res := rest(t, http.MethodGet, u.URL()+"/v1/things/lamp-a/shadow", ""); res.status != http.StatusOK {
+		t.Errorf("after kill -9 a message on lamp/a makes no lamp-a: %d", res.status)
+	}
+}
