@@ -39,3 +39,20 @@ func Decode(name string, payload []byte) (string, error) {
 	}
 	return string(v.Raw()), nil
 }
+
+// Candidates returns how many rules the index finds for a topic, and how many of its levels are looked at.
+func (s *Set) Candidates(topic string) (rules, nodes int) {
+	levels := appendLevels(nil, topic)
+	return len(s.root.find(levels, nil)), s.root.visits(levels)
+}
+
+// visits counts the nodes that find looks at.
+func (n *indexNode) visits(topic []string) int {
+	if n == nil {
+		return 0
+	}
+	if len(topic) == 0 {
+		return 1
+	}
+	return 1 + n.literal[topic[0]].visits(topic[1:]) + n.any.visits(topic[1:])
+}
