@@ -58,6 +58,7 @@ func (s *server) openAuthentication(cfg *config.Config) error {
 func (s *server) followCredentials(ctx context.Context) error {
 	s.directory.OnChange(func(ids map[string]bool) {
 		n := s.broker.Recheck(func(p *auth.Principal) bool { return p == nil || !ids[p.ID] })
+		s.feed.Recheck(func(p *auth.Principal) bool { return p != nil && ids[p.ID] })
 		s.log.Info("credentials have changed", "principals", len(ids), "connections_ended", n)
 	})
 	if err := s.directory.Follow(ctx, s.objects); err != nil {

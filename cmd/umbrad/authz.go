@@ -63,7 +63,7 @@ func (s *server) rights(r *http.Request) auth.Rights {
 	return s.engine.Rights(auth.FromContext(r.Context()), auth.Link{Remote: shown.Remote, Secure: shown.Secure, Domain: shown.Domain})
 }
 
-// watchRights ends the connections of those who may not connect any more when policies have changed, until ctx ends.
+// watchRights ends the connections and streams of those who may not have them any more when policies have changed, until ctx ends.
 func (s *server) watchRights(ctx context.Context) {
 	if s.authn == nil {
 		return
@@ -81,6 +81,7 @@ func (s *server) watchRights(ctx context.Context) {
 			return
 		case <-changed:
 			s.broker.Recheck(nil)
+			s.feed.Recheck(nil)
 		}
 	}
 }

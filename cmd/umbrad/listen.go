@@ -147,6 +147,7 @@ func (s *server) watchFiles(ctx context.Context) {
 		if s.authn != nil {
 			now := time.Now()
 			s.broker.Recheck(func(p *auth.Principal) bool { return !p.ExpiredAt(now) })
+			s.feed.Recheck(func(p *auth.Principal) bool { return p.ExpiredAt(now) })
 		}
 	}
 }

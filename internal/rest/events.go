@@ -53,7 +53,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, src source, l *list
 	alive := time.NewTicker(a.KeepAlive)
 	defer alive.Stop()
 	for {
-		if !a.still(r) { // policies have changed
+		if !a.still(r, l) { // credentials or policies have changed
 			if !out.begun {
 				return errForbidden
 			}
@@ -112,7 +112,7 @@ func (a *api) shadowEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	src := &shadowSource{api: a, id: id}
-	l, stop := a.Feed.listen(&id) // before the first look: nothing is missed in between
+	l, stop := a.Feed.listen(&id, auth.FromContext(r.Context())) // before the first look: nothing is missed in between
 	defer stop()
 	if last := lastEventID(r); last != "" {
 		if src.at, err = strconv.ParseUint(last, 10, 64); err != nil {
@@ -247,7 +247,7 @@ func encodeChange(id shadow.ID, e *shadow.HistoryEntry) ([]byte, error) {
 // allEvents streams the changes of all things that this process makes. The event ID is good for this process only.
 func (a *api) allEvents(w http.ResponseWriter, r *http.Request) error {
 	src := &feedSource{api: a, rights: rightsOf(r.Context()), prefix: r.URL.Query().Get("prefix"), at: a.Feed.head()}
-	l, stop := a.Feed.listen(nil)
+	l, stop := a.Feed.listen(nil, auth.FromContext(r.Context()))
 	defer stop()
 	if last := lastEventID(r); last != "" {
 		at, ok := a.Feed.number(last)

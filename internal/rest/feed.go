@@ -6,7 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -38,7 +40,9 @@ type change struct {
 
 // listener is a stream that wants to know when to look again.
 type listener struct {
-	wake chan struct{} // has room for one: more news while one waits changes nothing
+	who   *auth.Principal // whose stream it is, nil for nobody
+	wake  chan struct{}   // has room for one: more news while one waits changes nothing
+	ended atomic.Bool     // the stream is to end
 }
 
 // NewFeed returns a feed. Close it when the server shuts down.
@@ -86,6 +90,26 @@ func (l *listener) notify() {
 	}
 }
 
+// Recheck ends the streams of those for whom gone is true. With nil no stream ends at once: each looks whether it is
+// still permitted. It is called when credentials, or policies, have changed.
+func (f *Feed) Recheck(gone func(*auth.Principal) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	recheck(f.all, gone)
+	for _, list := range f.shadows {
+		recheck(list, gone)
+	}
+}
+
+func recheck(list map[*listener]struct{}, gone func(*auth.Principal) bool) {
+	for l := range list {
+		if gone == nil || gone(l.who) {
+			l.ended.Store(gone != nil)
+			l.notify()
+		}
+	}
+}
+
 // Close ends all event streams, which would otherwise keep an [http.Server] from shutting down.
 func (f *Feed) Close() {
 	f.mu.Lock()
@@ -97,8 +121,8 @@ func (f *Feed) Close() {
 }
 
 // listen registers a listener to the changes of one shadow, or of all when id is nil. Call stop when done.
-func (f *Feed) listen(id *shadow.ID) (l *listener, stop func()) {
-	l = &listener{wake: make(chan struct{}, 1)}
+func (f *Feed) listen(id *shadow.ID, who *auth.Principal) (l *listener, stop func()) {
+	l = &listener{who: who, wake: make(chan struct{}, 1)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if id == nil {

@@ -138,8 +138,11 @@ func (a *api) permit(rt Route, h handler) handler {
 	}
 }
 
-// still reports whether the request of a stream would be permitted now too.
-func (a *api) still(r *http.Request) bool {
+// still reports whether the request of a stream would be permitted now too, by a credential that still counts.
+func (a *api) still(r *http.Request, l *listener) bool {
+	if l.ended.Load() {
+		return false
+	}
 	n, _ := needOf(http.MethodGet, r.Pattern)
 	return n.action == 0 || auth.Allowed(rightsOf(r.Context()), n.action, n.name(r))
 }

@@ -99,6 +99,30 @@ func TestStreamEndsWithItsPermission(t *testing.T) {
 	stream.end()
 }
 
+// Streams end with the credential of who asked for them, and others go on.
+func TestStreamsEndWithTheirCredential(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	var now atomic.Value // the name of who asks now
+	who := func(*http.Request) (*auth.Principal, error) {
+		name, _ := now.Load().(string)
+		return &auth.Principal{ID: auth.NewID(auth.User, name), Kind: auth.User, Name: name}, nil
+	}
+	s.http.Config.Handler = rest.Guard(who, nil, s.http.Config.Handler)
+	now.Store("alice")
+	one, all := s.watch("/v1/things/lamp/events").begun(), s.watch("/v1/events").begun()
+	now.Store("bob")
+	other := s.watch("/v1/events").begun()
+	s.feed.Recheck(func(p *auth.Principal) bool { return p.Name == "alice" })
+	one.end()
+	all.end()
+	s.feed.Recheck(nil)
+	if a := s.do("POST", "/things/lamp/shadow", `{"state":{"reported":{"a":1}}}`); a.status != http.StatusOK {
+		t.Fatalf("update: %d %s", a.status, a.body)
+	}
+	other.next()
+}
+
 // The history of a shadow names the principal.
 func TestAuthorIsThePrincipal(t *testing.T) {
 	t.Parallel()

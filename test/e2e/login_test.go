@@ -184,8 +184,12 @@ func TestCredentialsOfTheStore(t *testing.T) {
 	aws.run("list-retained-messages")
 	bob := dial(t, l.MQTT(), mqtttest.Options{ClientID: "bob", Username: "bob", Password: "bob's password"})
 	token := dial(t, l.MQTT(), mqtttest.Options{ClientID: "token", Username: "x", Password: made[1].Secret})
+	stream := l.events(t, made[1].Secret)
 	if status, _ := l.do(t, http.MethodDelete, "/v1/credentials/tokens/"+made[1].ID, "", l.root); status != 204 {
 		t.Errorf("DELETE token = %d", status)
+	}
+	if _, err := io.Copy(io.Discard, stream); err != nil {
+		t.Errorf("an event stream outlives its token: %v", err)
 	}
 	select {
 	case <-token.Done():
@@ -205,6 +209,22 @@ func TestCredentialsOfTheStore(t *testing.T) {
 	l.Restart()
 	dial(t, l.MQTT(), mqtttest.Options{ClientID: "bob", Username: "bob", Password: "bob's password"})
 	aws.run("list-retained-messages")
+}
+
+// events opens the event stream of all things with a bearer token.
+func (l *login) events(t *testing.T, token string) io.Reader {
+	t.Helper()
+	req, err := http.NewRequestWithContext(wait(t), http.MethodGet, l.URL()+"/v1/events", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("GET /v1/events: %v, %v", resp, err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp.Body
 }
 
 // TestFileOfUsersChanges takes a password away while its user is connected.
