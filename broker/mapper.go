@@ -24,6 +24,7 @@ type mapper struct {
 	used   atomic.Bool     // there are mappings, or have been
 	engine *mapping.Engine // of the goroutine
 
+	messages atomic.Int64 // that rules are about
 	underWay atomic.Int64 // events and requests that are not done
 
 	mu      sync.Mutex // guards what follows
@@ -135,6 +136,7 @@ func (b *Broker) mapped(in mapping.Message, o outcome, done func(o outcome, late
 		done(o, false)
 		return
 	}
+	b.mapper.messages.Add(1)
 	w := &waiter{o: o, done: func(o outcome) { done(o, true) }}
 	w.add()
 	b.mapper.message(prepared, w)

@@ -132,6 +132,27 @@ type MappingErrors struct {
 	Last   []MappingFailure                  `json:"last"`   // the oldest first
 }
 
+// MappingStats counts what mappings have done since the start.
+type MappingStats struct {
+	Messages int64            // that rules are about
+	Errors   map[string]int64 // by code
+}
+
+// MappingStats returns what mappings have done.
+func (b *Broker) MappingStats() MappingStats {
+	out := MappingStats{Errors: map[string]int64{}}
+	if b.mapper == nil {
+		return out
+	}
+	out.Messages = b.mapper.messages.Load()
+	for _, counts := range b.MappingErrors().Counts {
+		for code, n := range counts {
+			out.Errors[string(code)] += n
+		}
+	}
+	return out
+}
+
 // MappingErrors returns what has gone wrong in mappings.
 func (b *Broker) MappingErrors() MappingErrors {
 	out := MappingErrors{Counts: map[string]map[mapping.Code]int64{}, Last: []MappingFailure{}}

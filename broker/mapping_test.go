@@ -538,6 +538,9 @@ func TestMappingAdmin(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Name != "lamps" || list[0].Things != 0 || list[0].Errors != 1 {
 		t.Errorf("Mappings = %+v, %v", list, err)
 	}
+	if got := s.MappingStats(); got.Messages != 1 || got.Errors["unknown_thing"] != 1 {
+		t.Errorf("MappingStats = %+v", got)
+	}
 	orphans, err := s.Orphans(t.Context(), 10)
 	if err != nil || len(orphans) != 1 || orphans[0].Topic != "l/a/on" || orphans[0].Thing != "a" {
 		t.Fatalf("Orphans = %+v, %v", orphans, err)

@@ -157,6 +157,7 @@ func newServer(ctx context.Context, cfg *config.Config, store statestore.Store, 
 	})
 	s.broker.SetService(s.things)
 	s.metrics.Broker(s.broker.Stats)
+	s.metrics.Mappings(s.broker.MappingStats)
 	s.metrics.Things(s.things.Stats)
 	if s.authn != nil {
 		s.metrics.Logins(s.authn.Failures)

@@ -114,6 +114,21 @@ func (m *Metrics) Logins(failures func() authn.Failures) {
 	}))
 }
 
+// Mappings exports the statistics of the mappings.
+func (m *Metrics) Mappings(stats func() broker.MappingStats) {
+	var (
+		messages = counter("umbra_mapping_messages_total", "Messages that rules of mappings are about.")
+		failures = counter("umbra_mapping_errors_total", "Failures of mappings, by code.", "code")
+	)
+	m.registry.MustRegister(collector(func(ch chan<- prometheus.Metric) {
+		s := stats()
+		messages.send(ch, float64(s.Messages))
+		for code, n := range s.Errors {
+			failures.send(ch, float64(n), code)
+		}
+	}))
+}
+
 // Things exports the statistics of the shadow service.
 func (m *Metrics) Things(stats func() things.Stats) {
 	var (

@@ -152,6 +152,15 @@ func TestSnapshots(t *testing.T) {
 	)
 }
 
+func TestMappings(t *testing.T) {
+	t.Parallel()
+	m := metrics.New()
+	m.Mappings(func() broker.MappingStats {
+		return broker.MappingStats{Messages: 3, Errors: map[string]int64{"map": 2}}
+	})
+	wantLines(t, m, "umbra_mapping_messages_total 3", `umbra_mapping_errors_total{code="map"} 2`)
+}
+
 func TestNames(t *testing.T) {
 	t.Parallel()
 	m := metrics.New()
