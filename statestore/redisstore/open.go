@@ -81,7 +81,7 @@ func (s *Store) check(ctx context.Context, allowEviction bool) error {
 		return err
 	}
 	if found != format {
-		return fmt.Errorf("data format %q is unknown to this program, which knows format %s: use a later version of it", found, format)
+		return fmt.Errorf("data format %q is not the one of this program, %s: use the version of it that wrote the data, or another prefix", found, format)
 	}
 	if err := s.loadOutbox(ctx); err != nil {
 		return err
