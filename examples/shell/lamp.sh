@@ -15,12 +15,11 @@ report() {
 	echo "reported $1"
 }
 
-sub= # the process id of mosquitto_sub
 leave() {
 	trap - EXIT
-	if [ -n "$sub" ]; then
-		kill "$sub" 2>/dev/null || : # it may have got the signal too
-		wait "$sub" || :
+	if [ -n "${!-}" ]; then # mosquitto_sub, the only program in the background
+		kill "$!" 2>/dev/null || : # it may have got the signal too
+		wait "$!" || :
 	fi
 	report '{"connected":false}'
 }
@@ -30,16 +29,18 @@ trap 'exit 0' INT TERM
 report '{"on":false,"connected":true}'
 
 # The delta comes at once when something is wanted already, then at every change.
+# The pipe is opened for both first: opening one end would wait for the other, and a
+# signal would break that off.
 dir=$(mktemp -d)
 mkfifo "$dir/deltas"
+exec 3<>"$dir/deltas" 4<"$dir/deltas"
+rm -r "$dir"
 mosquitto_sub -h "$host" -p "$port" -q 1 -i "$thing" -t "$shadow/update/delta" \
 	--will-topic "$shadow/update" --will-qos 1 --will-payload '{"state":{"reported":{"connected":false}}}' \
-	>"$dir/deltas" &
-sub=$!
-exec 3<"$dir/deltas"
-rm -r "$dir"
+	>&3 3>&- 4<&- &
+exec 3>&-
 
-while read -r delta <&3; do
+while read -r delta <&4; do
 	case $delta in
 	*'"on":true'*) report '{"on":true}' ;;
 	*'"on":false'*) report '{"on":false}' ;;
