@@ -22,8 +22,9 @@ type connectivity struct {
 	Reason    string
 }
 
-// presenceOf asks for a thing in the three ways that there are, and wants the same answer to all.
-func presenceOf(t *testing.T, url, thing string) (c connectivity, there bool) {
+// presenceOf asks for a thing in the three ways that there are. Its error says that the answers differ, as they may
+// while the connectivity changes.
+func presenceOf(t *testing.T, url, thing string) (c connectivity, there bool, err error) {
 	t.Helper()
 	var list struct {
 		Things []struct{ Connectivity *connectivity }
@@ -41,13 +42,13 @@ func presenceOf(t *testing.T, url, thing string) (c connectivity, there bool) {
 	all := []*connectivity{list.Things[0].Connectivity, one.Connectivity, doc.Connectivity}
 	for _, c := range all[1:] {
 		if (c == nil) != (all[0] == nil) || c != nil && *c != *all[0] {
-			t.Fatalf("list, thing and shadow disagree about %s: %+v, %+v, %+v", thing, all[0], all[1], all[2])
+			return connectivity{}, false, fmt.Errorf("list, thing and shadow disagree about %s: %+v, %+v, %+v", thing, all[0], all[1], all[2])
 		}
 	}
 	if all[0] == nil {
-		return c, false
+		return c, false, nil
 	}
-	return *all[0], true
+	return *all[0], true, nil
 }
 
 // wantPresence waits until a thing is so.
@@ -56,7 +57,11 @@ func wantPresence(t *testing.T, url, thing string, connected bool, reason string
 	var c connectivity
 	eventually(t, func() error {
 		var there bool
-		if c, there = presenceOf(t, url, thing); !there || c.Connected != connected || c.Reason != reason {
+		var err error
+		if c, there, err = presenceOf(t, url, thing); err != nil {
+			return err
+		}
+		if !there || c.Connected != connected || c.Reason != reason {
 			return fmt.Errorf("connectivity of %s = %+v, %t, want %t, %q", thing, c, there, connected, reason)
 		}
 		return nil
@@ -175,7 +180,10 @@ func TestNoConnectivity(t *testing.T) {
 		if res := rest(t, http.MethodGet, shadowURL(u.URL(), "lamp"), ""); bytes.Contains(res.body, []byte("connectivity")) {
 			t.Errorf("GetThingShadow = %s", res.body)
 		}
-		_, there := presenceOf(t, u.URL(), "lamp")
+		_, there, err := presenceOf(t, u.URL(), "lamp")
+		if err != nil {
+			t.Error(err)
+		}
 		cmd := exec.CommandContext(wait(t), umbradtest.Build(t, "./cmd/umbra"), "ls")
 		cmd.Env = append(os.Environ(), "UMBRA_SERVER="+u.URL(), "XDG_CONFIG_HOME="+t.TempDir())
 		out, err := cmd.Output()
