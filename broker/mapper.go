@@ -25,6 +25,9 @@ type mapper struct {
 	engine *mapping.Engine // of the goroutine
 
 	messages atomic.Int64 // that rules are about
+	updates  atomic.Int64 // that reports have made
+	sent     atomic.Int64 // commands, repetitions included
+	commands atomic.Pointer[mapping.CommandCounts]
 	underWay atomic.Int64 // events and requests that are not done
 
 	mu      sync.Mutex // guards what follows
@@ -56,6 +59,7 @@ func newMapper(b *Broker, set *mapping.Set) *mapper {
 	p := &mapper{b: b, log: b.log, changed: map[string]*mapping.Saved{}}
 	p.work, p.room = sync.NewCond(&p.mu), sync.NewCond(&p.mu)
 	p.engine = mapping.New(set, mapping.Options{Subscribed: p.subscribed})
+	p.commands.Store(&mapping.CommandCounts{})
 	p.report.init()
 	p.set.Store(set)
 	p.used.Store(len(set.Mappings()) > 0)
@@ -171,6 +175,9 @@ func (p *mapper) run() {
 		for _, e := range batch {
 			p.apply(e.tell(p.engine, p.b.now()), e.wait)
 			e.wait.end(outcome{})
+			if n := p.engine.Commands(); n != *p.commands.Load() {
+				p.commands.Store(&n)
+			}
 			p.underWay.Add(-1)
 		}
 		p.arm()

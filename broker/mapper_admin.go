@@ -132,19 +132,26 @@ type MappingErrors struct {
 	Last   []MappingFailure                  `json:"last"`   // the oldest first
 }
 
-// MappingStats counts what mappings have done since the start.
+// MappingStats counts what mappings have done since the start, and the commands that there are.
 type MappingStats struct {
-	Messages int64            // that rules are about
-	Errors   map[string]int64 // by code
+	Messages int64                          // that rules are about
+	Updates  int64                          // of shadows that messages have made
+	Sent     int64                          // commands, repetitions included
+	Commands map[mapping.CommandState]int64 // of devices that are known, by their state now
+	Errors   map[string]int64               // by code
 }
 
 // MappingStats returns what mappings have done.
 func (b *Broker) MappingStats() MappingStats {
-	out := MappingStats{Errors: map[string]int64{}}
+	out := MappingStats{Errors: map[string]int64{}, Commands: map[mapping.CommandState]int64{}}
 	if b.mapper == nil {
 		return out
 	}
-	out.Messages = b.mapper.messages.Load()
+	out.Messages, out.Updates, out.Sent = b.mapper.messages.Load(), b.mapper.updates.Load(), b.mapper.sent.Load()
+	counts := b.mapper.commands.Load()
+	for i, state := range mapping.CommandStates() {
+		out.Commands[state] = counts[i]
+	}
 	for _, counts := range b.MappingErrors().Counts {
 		for code, n := range counts {
 			out.Errors[string(code)] += n

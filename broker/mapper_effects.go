@@ -42,6 +42,9 @@ func (p *mapper) update(r *mapping.Report, w *waiter) {
 	req := things.Request{ID: r.ID, Op: shadow.OpUpdate, Author: mappingAuthor(r.Client), Quiet: true, Build: r.Build}
 	p.submit(req, w, func(res *things.Result) {
 		if res.Err == nil {
+			if r.Made() {
+				p.updates.Add(1)
+			}
 			return
 		}
 		code := codeOf(res.Err)
@@ -88,6 +91,9 @@ func (p *mapper) load(id shadow.ID) {
 
 // send publishes a command or a query. It does not come back to the mappings.
 func (p *mapper) send(out *mapping.Publish) {
+	if !out.Query {
+		p.sent.Add(1)
+	}
 	m := wire.NewMessage(wire.Message{Topic: out.Topic, Payload: out.Payload, QoS: out.QoS, Retain: out.Retain})
 	if out.Client == "" {
 		p.b.route(m, nil)

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -56,6 +57,7 @@ func TestMappingCases(t *testing.T) {
 				if left := w.commands(); len(left) > 0 {
 					t.Errorf("%s: a command that is not expected: %+v", s.Title, left[0])
 				}
+				w.checkCounts(s.Steps)
 			})
 		}
 	}
@@ -140,6 +142,36 @@ func (w *world) connect(id string, will *cases.Will, user string) *plain {
 	}
 	w.t.Cleanup(func() { d.Disconnect(0) })
 	return d
+}
+
+// checkCounts compares the commands that are counted with those of the devices that a sequence is about.
+func (w *world) checkCounts(steps []cases.Step) {
+	w.t.Helper()
+	w.settle()
+	counted := map[mapping.CommandState]int64{}
+	for _, state := range mapping.CommandStates() {
+		counted[state] = 0
+	}
+	seen := map[string]bool{"": true}
+	for i := range steps {
+		thing := steps[i].Thing
+		if seen[thing] {
+			continue
+		}
+		seen[thing] = true
+		devices, err := w.s.MappedDevices(w.t.Context(), thing)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, d := range devices {
+			for _, c := range d.Commands {
+				counted[c.State]++
+			}
+		}
+	}
+	if got := w.s.MappingStats().Commands; !maps.Equal(got, counted) {
+		w.t.Errorf("commands are counted as %v, and are %v", got, counted)
+	}
 }
 
 func (w *world) client(id string) *plain {
@@ -551,6 +583,9 @@ func TestMappingAdmin(t *testing.T) {
 	}
 	s.say(t, "l/b/on", "false", true)
 	s.reported(t, "b")
+	if got := s.MappingStats(); got.Updates != 1 || got.Sent != 0 || got.Commands[mapping.StateHeld] != 1 {
+		t.Errorf("MappingStats = %+v", got)
+	}
 	devices, err := s.MappedDevices(t.Context(), "b")
 	if err != nil || len(devices) != 1 || len(devices[0].Commands) != 1 || devices[0].Commands[0].State != mapping.StateHeld {
 		t.Errorf("MappedDevices = %+v, %v", devices, err)

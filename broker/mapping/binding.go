@@ -168,6 +168,9 @@ func (e *Engine) detach(b *binding) {
 			delete(b.state.slots, sl.key)
 		}
 	}
+	for _, c := range b.commands {
+		e.counts.add(c.state, -1)
+	}
 	e.waiting.remove(b)
 	e.setParent(b, "")
 }

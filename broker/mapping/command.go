@@ -9,19 +9,6 @@ import (
 	"github.com/umbra-iot/umbra/shadow"
 )
 
-// CommandState is how far a command has come.
-type CommandState string
-
-// The states of commands.
-const (
-	StateHeld         CommandState = "held"          // the link is not true, or it waits for a subscription
-	StateNoSubscriber CommandState = "no_subscriber" // it has waited for half a minute, and goes on waiting
-	StatePending      CommandState = "pending"       // sent, not answered
-	StateSettled      CommandState = "settled"       // answered with another value: not repeated
-	StateFailed       CommandState = "failed"        // not answered, or it cannot be said
-	StateDone         CommandState = "done"          // reported is what is desired
-)
-
 // Bounds of commands.
 const (
 	subscriberPatience = 30_000 // ms until no_subscriber
@@ -29,47 +16,6 @@ const (
 	contraryLimit      = 6      // of them in a row
 	maxCommandStates   = 256    // of a thing, those that are done included
 )
-
-// commandState is one command of a device: a rule with what it is about.
-type commandState struct {
-	rule   *command
-	index  int // of the rule
-	key    string
-	topic  string
-	caps   captures
-	base   int // keys of the path that the rule covers
-	leaves []*leaf
-	whole  []byte // the complete desired value, for whole: true
-
-	state    CommandState
-	text     string // why it failed
-	tries    int
-	row      int              // commands in a row that contrary reports have caused
-	sentAt   int64            // ms
-	due      int64            // of what comes next, 0 for nothing
-	waiting  bool             // for a subscription
-	delayed  bool             // for the rate of the thing, or the interval of contrary reports
-	set      map[string]int64 // of the last run: when its leaves were set
-	wroteOff bool             // due is when reported is written back (conflict: device)
-}
-
-// leaf is one leaf of desired that is outstanding.
-type leaf struct {
-	path      []string
-	desired   []byte // JSON
-	at        int64  // ms, when it was set
-	reported  shadow.Value
-	contested bool // reported has changed since desired was set
-	answered  bool // reported has changed since the command was sent
-	fresh     bool // set by the change under way
-}
-
-// change is what is known of how a document came to be.
-type change struct {
-	loaded  bool         // it was read, not changed
-	resumed bool         // the device is known from an earlier run
-	patch   shadow.Value // the state of the update
-}
 
 // document takes a document and finds what is outstanding.
 func (e *Engine) document(b *binding, doc *shadow.Document, ch change, now int64) {
@@ -195,19 +141,21 @@ func (e *Engine) commandFor(b *binding, index int, rule *command, caps captures,
 	c := b.commands[name]
 	if c == nil {
 		if len(b.commands) >= maxCommandStates {
-			b.forgetDone()
+			e.forgetDone(b)
 		}
 		c = &commandState{key: name, state: StateHeld}
 		b.commands[name] = c
 		c.adopt(b.saved)
+		e.counts.add(c.state, 1)
 	}
 	c.rule, c.index, c.topic, c.caps, c.base = rule, index, topic, caps, len(base)
 	return c, nil
 }
 
-func (b *binding) forgetDone() {
+func (e *Engine) forgetDone(b *binding) {
 	for name, c := range b.commands {
 		if c.state == StateDone && len(c.leaves) == 0 {
+			e.counts.add(c.state, -1)
 			delete(b.commands, name)
 		}
 	}
@@ -243,7 +191,8 @@ func (e *Engine) rest(b *binding, c *commandState, state CommandState, text stri
 		c.waiting = false
 		e.waiting.drop(c.topic, b)
 	}
-	c.state, c.text, c.due, c.delayed, c.wroteOff = state, text, 0, false, false
+	e.turn(c, state)
+	c.text, c.due, c.delayed, c.wroteOff = text, 0, false, false
 	e.store(b)
 }
 
@@ -312,7 +261,7 @@ func (e *Engine) contrary(b *binding, c *commandState, now int64) {
 		e.wake(b, at)
 	case conflictLatest:
 		if c.state == StateDone || c.state == StateHeld {
-			c.state = StateSettled
+			e.turn(c, StateSettled)
 		}
 	}
 }
@@ -395,7 +344,8 @@ func (e *Engine) send(b *binding, c *commandState, now int64) {
 		return
 	case c.rule.await && !e.subscribed(c.topic, b.receiver()):
 		if !c.waiting {
-			c.waiting, c.state, c.due = true, StateHeld, now+subscriberPatience
+			e.turn(c, StateHeld)
+			c.waiting, c.due = true, now+subscriberPatience
 			e.waiting.add(c.topic, b)
 			e.wake(b, c.due)
 		}
@@ -424,7 +374,7 @@ func (e *Engine) send(b *binding, c *commandState, now int64) {
 	c.due = now + int64(float64(c.rule.timeout)*math.Pow(c.rule.backoff, float64(c.tries)))
 	c.tries++
 	e.wake(b, c.due)
-	e.publish(b, Publish{Topic: c.topic, Payload: payload, QoS: c.rule.qos, Retain: c.rule.retain}, now)
+	e.publish(b, Publish{Topic: c.topic, Payload: payload, QoS: c.rule.qos, Retain: c.rule.retain, Rule: c.rule.key, Line: c.rule.line}, now)
 }
 
 func (e *Engine) publish(b *binding, p Publish, now int64) {
@@ -472,7 +422,8 @@ func (e *Engine) tickCommand(b *binding, c *commandState, now int64) {
 		}
 		e.send(b, c, now)
 	case c.waiting:
-		c.state, c.due = StateNoSubscriber, 0
+		e.turn(c, StateNoSubscriber)
+		c.due = 0
 		e.failCommand(b, c, CodeNoSubscriber, "nobody subscribes to the command's topic")
 		e.store(b)
 	case c.state == StatePending && c.tries <= c.rule.retries:

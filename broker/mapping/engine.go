@@ -27,6 +27,7 @@ type Engine struct {
 	waiting    waiters
 	timers     timers
 	echoes     map[string]echo
+	counts     CommandCounts
 	out        *Effects // of the step under way
 }
 
@@ -60,6 +61,9 @@ func newState(m *Mapping) *mappingState {
 	return &mappingState{m: m, bindings: map[string]*binding{}, slots: map[string]*slot{}, kinds: slotKinds(m), replaying: true}
 }
 
+// Commands returns how many commands there are in each state.
+func (e *Engine) Commands() CommandCounts { return e.counts }
+
 // Set returns the mappings.
 func (e *Engine) Set() *Set { return e.set }
 
@@ -88,12 +92,22 @@ type Report struct {
 
 	ops   []op
 	b     *binding
-	limit int // bytes of the document, 0 for that of the service
+	limit int  // bytes of the document, 0 for that of the service
+	made  bool // the last Build has made an update
 }
 
 // Build returns the payload of the update that makes a document, nil for a shadow that there is not,
 // what the report says; nil for nothing to do.
 func (r *Report) Build(doc *shadow.Document) ([]byte, *shadow.Error) {
+	payload, refusal := r.build(doc)
+	r.made = payload != nil
+	return payload, refusal
+}
+
+// Made reports whether the last [Report.Build] has made an update.
+func (r *Report) Made() bool { return r.made }
+
+func (r *Report) build(doc *shadow.Document) ([]byte, *shadow.Error) {
 	gone := doc == nil || doc.Deleted()
 	switch {
 	case r.Known && gone:
@@ -151,7 +165,9 @@ type Publish struct {
 	Client  string // only to this client, if it subscribes; "": to all
 	Thing   string
 	Mapping string
-	Query   bool // not a command
+	Query   bool   // not a command
+	Rule    string // where it is in the file: commands[2], query[0]
+	Line    int
 }
 
 // step begins a step and returns its end.

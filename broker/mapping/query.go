@@ -35,7 +35,7 @@ func (e *Engine) askAgain(b *binding, now int64) {
 		}
 		delete(b.asking, q)
 		e.waiting.drop(topic, b)
-		e.publish(b, Publish{Topic: topic, Payload: []byte(q.payload), QoS: q.qos, Query: true}, now)
+		e.publish(b, Publish{Topic: topic, Payload: []byte(q.payload), QoS: q.qos, Query: true, Rule: q.key, Line: q.line}, now)
 	}
 }
 

@@ -21,8 +21,8 @@ func counter(name, help string, labels ...string) series {
 	return series{prometheus.NewDesc(name, help, labels, nil), prometheus.CounterValue}
 }
 
-func gauge(name, help string) series {
-	return series{prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue}
+func gauge(name, help string, labels ...string) series {
+	return series{prometheus.NewDesc(name, help, labels, nil), prometheus.GaugeValue}
 }
 
 // send sends the value of s with the label values.
@@ -118,11 +118,19 @@ func (m *Metrics) Logins(failures func() authn.Failures) {
 func (m *Metrics) Mappings(stats func() broker.MappingStats) {
 	var (
 		messages = counter("umbra_mapping_messages_total", "Messages that rules of mappings are about.")
+		updates  = counter("umbra_mapping_updates_total", "Updates of shadows that mappings have made of messages.")
+		sent     = counter("umbra_mapping_commands_sent_total", "Commands that mappings have sent, repetitions included.")
+		commands = gauge("umbra_mapping_commands", "Commands of devices, by their state.", "state")
 		failures = counter("umbra_mapping_errors_total", "Failures of mappings, by code.", "code")
 	)
 	m.registry.MustRegister(collector(func(ch chan<- prometheus.Metric) {
 		s := stats()
 		messages.send(ch, float64(s.Messages))
+		updates.send(ch, float64(s.Updates))
+		sent.send(ch, float64(s.Sent))
+		for state, n := range s.Commands {
+			commands.send(ch, float64(n), string(state))
+		}
 		for code, n := range s.Errors {
 			failures.send(ch, float64(n), code)
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/internal/auth/authn"
 	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/internal/metrics"
@@ -156,9 +157,13 @@ func TestMappings(t *testing.T) {
 	t.Parallel()
 	m := metrics.New()
 	m.Mappings(func() broker.MappingStats {
-		return broker.MappingStats{Messages: 3, Errors: map[string]int64{"map": 2}}
+		return broker.MappingStats{
+			Messages: 3, Updates: 4, Sent: 5, Errors: map[string]int64{"map": 2},
+			Commands: map[mapping.CommandState]int64{mapping.StatePending: 6},
+		}
 	})
-	wantLines(t, m, "umbra_mapping_messages_total 3", `umbra_mapping_errors_total{code="map"} 2`)
+	wantLines(t, m, "umbra_mapping_messages_total 3", "umbra_mapping_updates_total 4", "umbra_mapping_commands_sent_total 5",
+		`umbra_mapping_commands{state="pending"} 6`, `umbra_mapping_errors_total{code="map"} 2`)
 }
 
 func TestNames(t *testing.T) {
