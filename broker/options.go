@@ -8,7 +8,7 @@ import (
 
 // Limits bound what clients may use. A zero field means its default.
 type Limits struct {
-	PayloadBytes      int           // of a PUBLISH; packets may be 1 KiB larger; default 128 KiB
+	PayloadBytes      int           // of a PUBLISH; packets may be 1 KiB larger; default 1 MiB
 	ReceiveMaximum    uint16        // QoS 1 and 2 messages of a client, or shadow requests, that are not yet acknowledged; default 1024
 	TopicAliasMaximum uint16        // topic aliases of one connection; default 16
 	TopicLevels       int           // of a topic filter; default 128
@@ -39,7 +39,7 @@ type Limits struct {
 const headerAllowance = 1024
 
 func (l Limits) withDefaults() (Limits, error) {
-	setDefault(&l.PayloadBytes, 128<<10)
+	setDefault(&l.PayloadBytes, 1<<20)
 	setDefault(&l.ReceiveMaximum, 1024)
 	setDefault(&l.TopicAliasMaximum, 16)
 	setDefault(&l.TopicLevels, 128)

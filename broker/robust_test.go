@@ -47,7 +47,7 @@ func TestHugePacketIsRefusedBeforeItIsRead(t *testing.T) {
 	c.write([]byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F})
 	c.wantEnd(0)
 	c = s.connect(t, connectOptions{id: "c"})
-	c.send(message("a", strings.Repeat("x", 128<<10), 1, 1))
+	c.send(message("a", strings.Repeat("x", 1<<20), 1, 1))
 	finish(c, 1, 1)
 }
 

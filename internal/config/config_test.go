@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 	if c.MQTT != "127.0.0.1:1883" || c.HTTP != "127.0.0.1:8080" || c.Store != "pebble:./umbra-data" {
 		t.Errorf("Load() = mqtt %s, http %s, store %s", c.MQTT, c.HTTP, c.Store)
 	}
-	if c.Shadow.DocumentBytes != 8192 || c.Shadow.PayloadBytes != 128<<10 || c.CacheBytes != 64<<20 {
+	if c.Shadow.DocumentBytes != 8192 || c.Shadow.PayloadBytes != 128<<10 || c.Broker.PayloadBytes != 1<<20 || c.CacheBytes != 64<<20 {
 		t.Errorf("Load() = %+v, want the documented limits", c.Config)
 	}
 }
@@ -75,6 +75,9 @@ func TestProfile(t *testing.T) {
 	}
 	if c.Quota.InFlight != 10 {
 		t.Errorf("in-flight = %d, want 10 of the profile", c.Quota.InFlight)
+	}
+	if c.Broker.PayloadBytes != 128<<10 {
+		t.Errorf("payload-bytes = %d, want 128 KiB of the profile", c.Broker.PayloadBytes)
 	}
 	if c.Broker.ReceiveMaximum != 7 {
 		t.Errorf("receive-maximum = %d, want 7: what is set wins over the profile", c.Broker.ReceiveMaximum)
@@ -142,7 +145,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"--document-bytes", "0"}, []string{"--document-bytes", "not a size"}},
 		{[]string{"--document-bytes", "9999999999GiB"}, []string{"not a size"}},
 		{[]string{"--commit-timeout", "0s"}, []string{"not from 1ns to"}},
-		{[]string{"--request-bytes", "1MiB"}, []string{"above payload-bytes"}},
+		{[]string{"--request-bytes", "2MiB"}, []string{"above payload-bytes"}},
 		{[]string{"--allow-anonymous=maybe"}, []string{"neither true nor false"}},
 		{[]string{"--refuse-filters", "a/#,b/#/c"}, []string{"--refuse-filters", `"b/#/c" is not a topic filter`}},
 		{[]string{"--log-level", "loud", "--limits", "none"}, []string{"--log-level", "--limits"}},

@@ -322,8 +322,8 @@ func (c *Config) brokerSettings() []Setting {
 	const group = "MQTT limits"
 	return []Setting{
 		{
-			Name: "payload-bytes", Group: group, Default: "128KiB", value: size[int]{&c.Broker.PayloadBytes, 1, 1 << 27},
-			Help: "the payload of an MQTT message; packets may be 1 KiB larger",
+			Name: "payload-bytes", Group: group, Default: "1MiB", AWS: "128KiB", value: size[int]{&c.Broker.PayloadBytes, 1, 1 << 27},
+			Help: "the payload of an MQTT message, and the body of an HTTP request; packets may be 1 KiB larger",
 		},
 		{
 			Name: "receive-maximum", Group: group, Default: "1024", AWS: "100", value: integer[uint16]{&c.Broker.ReceiveMaximum, 1, 65535},

@@ -182,6 +182,43 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+// budget is a [authn.Reserve] of so many bytes.
+type budget int
+
+func (b *budget) Take(n int) bool {
+	if n > int(*b) {
+		return false
+	}
+	*b -= budget(n)
+	return true
+}
+
+func (b *budget) Give(n int) { *b += budget(n) }
+
+// A signed body counts as what it is when its length is known, else as the longest there may be.
+func TestReserveForBodies(t *testing.T) {
+	t.Parallel()
+	c := write(t)
+	left := budget(50)
+	a := authn.New(authn.Options{Methods: methods(), Directory: directory(t, c.file), BodyBytes: 100, Reserve: &left})
+	for _, tt := range []struct {
+		length int64 // as announced
+		want   error
+	}{{40, nil}, {-1, auth.ErrUnavailable}, {60, auth.ErrUnavailable}} {
+		body := strings.Repeat("x", int(max(tt.length, 40)))
+		r := request(t, body, func(r *http.Request) {
+			sigv4.Credentials{ID: c.keyID, Secret: c.secret, Region: "us-east-1", Service: "iotdata"}.Sign(r, []byte(body), time.Now())
+			r.ContentLength = tt.length
+		})
+		if _, err := a.Request(r, everything, nil); !errors.Is(err, tt.want) {
+			t.Errorf("a signed body of length %d: %v, want %v", tt.length, err, tt.want)
+		}
+		if left != 50 {
+			t.Fatalf("after a body of length %d %d bytes are left of 50", tt.length, left)
+		}
+	}
+}
+
 func TestCredentialsThatChange(t *testing.T) {
 	t.Parallel()
 	c := write(t)

@@ -99,10 +99,14 @@ func (a *Authenticator) readBody(r *http.Request) ([]byte, error) {
 		return nil, ErrTooLarge
 	}
 	if a.Reserve != nil {
-		if !a.Reserve.Take(a.BodyBytes) {
+		size := a.BodyBytes
+		if r.ContentLength > 0 {
+			size = int(r.ContentLength)
+		}
+		if !a.Reserve.Take(size) {
 			return nil, fmt.Errorf("%w: too many signed requests at a time", auth.ErrUnavailable)
 		}
-		defer a.Reserve.Give(a.BodyBytes)
+		defer a.Reserve.Give(size)
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, int64(a.BodyBytes)+1))
 	if err != nil {
