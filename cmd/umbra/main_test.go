@@ -14,6 +14,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/umbra-iot/umbra/internal/auth/authz"
+	"github.com/umbra-iot/umbra/internal/objects"
 	"github.com/umbra-iot/umbra/internal/rest"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
@@ -65,7 +67,15 @@ func startServer(o statestore.Options) (s *server, stop func(), err error) {
 	if err := service.Start(context.Background()); err != nil {
 		return nil, nil, err
 	}
-	api := rest.New(rest.Options{Things: service, Feed: feed, KeepAlive: 50 * time.Millisecond})
+	engine, err := authz.New(authz.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	configured := objects.New(objects.Options{Objects: memstore.New(o)})
+	if err := engine.Follow(context.Background(), configured); err != nil {
+		return nil, nil, err
+	}
+	api := rest.New(rest.Options{Things: service, Feed: feed, Engine: engine, Objects: configured, KeepAlive: 50 * time.Millisecond})
 	s = &server{}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/events") {

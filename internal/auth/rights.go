@@ -7,33 +7,37 @@ type Action uint8
 
 // The actions of AWS IoT, and those of the service itself.
 const (
-	Connect              Action = iota + 1 // on a client id
-	Publish                                // on a topic: every publish, wills too
-	RetainPublish                          // in addition, with the RETAIN flag
-	Subscribe                              // on a filter, without the prefix of a shared subscription
-	Receive                                // on a topic: every delivery
-	GetThingShadow                         // on a thing, or thing/shadow; HTTP only, as the next three
-	UpdateThingShadow                      // on the same
-	DeleteThingShadow                      // on the same
-	ListNamedShadows                       // on a thing
-	GetRetainedMessage                     // on a topic
-	ListRetainedMessages                   // on everything
-	GetConnection                          // on a client id
-	DeleteConnection                       // on a client id
-	ListSubscriptions                      // on a client id
-	ListThings                             // on everything
-	GetMetrics                             // on everything
-	ListPolicies                           // on everything: names of policies, attachments
-	GetPolicy                              // on a policy
-	PutPolicy                              // on a policy
-	DeletePolicy                           // on a policy
-	AttachPolicy                           // on a policy; to detach it too
-	ListCredentials                        // on a kind of credentials
-	PutCredential                          // on a kind, or kind/id
-	DeleteCredential                       // on kind/id
-	TestPolicy                             // on everything: what another principal may do
-	GetAudit                               // on everything
-	Administer                             // on everything: what has no action of its own
+	Connect               Action = iota + 1 // on a client id
+	Publish                                 // on a topic: every publish, wills too
+	RetainPublish                           // in addition, with the RETAIN flag
+	Subscribe                               // on a filter, without the prefix of a shared subscription
+	Receive                                 // on a topic: every delivery
+	GetThingShadow                          // on a thing, or thing/shadow; HTTP only, as the next three
+	UpdateThingShadow                       // on the same
+	DeleteThingShadow                       // on the same
+	ListNamedShadows                        // on a thing
+	GetRetainedMessage                      // on a topic
+	ListRetainedMessages                    // on everything
+	GetConnection                           // on a client id
+	DeleteConnection                        // on a client id
+	ListSubscriptions                       // on a client id
+	ListThings                              // on everything
+	GetMetrics                              // on everything
+	ListPolicies                            // on everything: names of policies, attachments
+	GetPolicy                               // on a policy
+	PutPolicy                               // on a policy
+	DeletePolicy                            // on a policy
+	AttachPolicy                            // on a policy; to detach it too
+	ListCredentials                         // on a kind of credentials
+	PutCredential                           // on a kind, or kind/id
+	DeleteCredential                        // on kind/id
+	ListRegistry                            // on everything: registered things
+	GetRegisteredThing                      // on a thing, as the next two
+	PutRegisteredThing                      // on the same
+	DeleteRegisteredThing                   // on the same
+	TestPolicy                              // on everything: what another principal may do
+	GetAudit                                // on everything
+	Administer                              // on everything: what has no action of its own
 	lastAction
 )
 
@@ -53,7 +57,8 @@ func (a Action) String() string {
 		"iot:GetThingShadow", "iot:UpdateThingShadow", "iot:DeleteThingShadow", "iot:ListNamedShadowsForThing",
 		"iot:GetRetainedMessage", "iot:ListRetainedMessages", "iot:GetConnection", "iot:DeleteConnection", "iot:ListSubscriptions",
 		"umbra:ListThings", "umbra:GetMetrics", "umbra:ListPolicies", "umbra:GetPolicy", "umbra:PutPolicy", "umbra:DeletePolicy",
-		"umbra:AttachPolicy", "umbra:ListCredentials", "umbra:PutCredential", "umbra:DeleteCredential", "umbra:TestPolicy", "umbra:GetAudit", "umbra:Administer",
+		"umbra:AttachPolicy", "umbra:ListCredentials", "umbra:PutCredential", "umbra:DeleteCredential",
+		"umbra:ListRegistry", "umbra:GetRegisteredThing", "umbra:PutRegisteredThing", "umbra:DeleteRegisteredThing", "umbra:TestPolicy", "umbra:GetAudit", "umbra:Administer",
 	}
 	if int(a) >= len(names) {
 		return ""
@@ -71,7 +76,7 @@ func (a Action) Resource() string {
 		return "topic/"
 	case Subscribe:
 		return "topicfilter/"
-	case GetThingShadow, UpdateThingShadow, DeleteThingShadow, ListNamedShadows:
+	case GetThingShadow, UpdateThingShadow, DeleteThingShadow, ListNamedShadows, GetRegisteredThing, PutRegisteredThing, DeleteRegisteredThing:
 		return "thing/"
 	case GetPolicy, PutPolicy, DeletePolicy, AttachPolicy:
 		return "policy/"

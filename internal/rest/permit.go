@@ -68,6 +68,14 @@ func adminNeed(method, pattern string) (need, bool) {
 		return need{auth.DeletePolicy, pathValue("policy")}, true
 	case "PUT /v1/policies/{policy}/targets/{target}", "DELETE /v1/policies/{policy}/targets/{target}":
 		return need{auth.AttachPolicy, pathValue("policy")}, true
+	case "GET /v1/registry":
+		return need{auth.ListRegistry, everything}, true
+	case "GET /v1/registry/{thing}":
+		return need{auth.GetRegisteredThing, pathValue("thing")}, true
+	case "PUT /v1/registry/{thing}":
+		return need{auth.PutRegisteredThing, pathValue("thing")}, true
+	case "DELETE /v1/registry/{thing}":
+		return need{auth.DeleteRegisteredThing, pathValue("thing")}, true
 	case "POST /v1/policy-test":
 		return need{auth.TestPolicy, everything}, true
 	case "GET /v1/things/{thing}/devices":
@@ -89,10 +97,12 @@ func pathValue(name string) func(*http.Request) string {
 
 func credentialResource(r *http.Request) string { return r.PathValue("kind") + "/" + r.PathValue("id") }
 
-// audited is a handler of which it is recorded who has changed a credential.
+// audited is a handler of which it is recorded who has changed a credential or a registered thing.
 func (a *api) audited(rt Route, h handler) handler {
 	n, _ := needOf(rt.Method, rt.Pattern)
-	if n.action != auth.PutCredential && n.action != auth.DeleteCredential {
+	switch n.action {
+	case auth.PutCredential, auth.DeleteCredential, auth.PutRegisteredThing, auth.DeleteRegisteredThing:
+	default:
 		return h
 	}
 	return func(w http.ResponseWriter, r *http.Request) error {

@@ -26,6 +26,10 @@ const (
 func (a *api) policyRoutes() []Route {
 	get, post, put, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	routes := []Route{
+		{get, "/v1/registry", "prefix limit page", false, a.listRegistry},
+		{get, "/v1/registry/{thing}", "", false, a.getRegistered},
+		{put, "/v1/registry/{thing}", "", false, a.putRegistered},
+		{del, "/v1/registry/{thing}", "", false, a.deleteRegistered},
 		{get, "/v1/policies", "", false, a.listPolicies},
 		{get, "/v1/policies/{policy}", "", false, a.getPolicy},
 		{put, "/v1/policies/{policy}", "", false, a.putPolicy},

@@ -93,6 +93,7 @@ func boolParam(r *http.Request, name string) (bool, error) {
 const (
 	tokenShadows       = 's'
 	tokenThings        = 't'
+	tokenRegistry      = 'g'
 	tokenRetained      = 'r'
 	tokenSubscriptions = 'u'
 )

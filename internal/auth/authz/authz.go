@@ -93,13 +93,6 @@ type document struct {
 	origin string
 }
 
-// Thing is a registered thing.
-type Thing struct {
-	Type       string            `json:"type,omitempty"`
-	Attributes map[string]string `json:"attributes,omitempty"`
-	Principals []string          `json:"principals,omitempty"` // IDs and groups that are attached to it
-}
-
 // state is what decisions are made of. It does not change; another one takes its place.
 type state struct {
 	source
@@ -154,7 +147,7 @@ func readFiles(dir fs.FS, origin string) (source, error) {
 		case "attachments":
 			err = decode(text, &s.attachments)
 		case "things":
-			err = decode(text, &s.things)
+			s.things, err = decodeThings(text, origin)
 		default:
 			var p *policy.Policy
 			if p, err = policy.Parse(name, text); err == nil {
@@ -238,21 +231,4 @@ func (s *state) set(names []string) *policy.Set {
 	}
 	made, _ := s.sets.LoadOrStore(key, policy.NewSet(list, actions))
 	return made.(*policy.Set) //nolint:forcetypeassert // nothing else is in it
-}
-
-// thing returns the registered thing that a client id names, nil for none. The identity of a
-// principal is a thing that it is attached to.
-func (s *state) thing(p *auth.Principal, clientID string) *policy.Thing {
-	t, registered := s.things[clientID]
-	own := p != nil && p.Name != "" && p.Name == clientID
-	if !registered && !own {
-		return nil
-	}
-	attached := own || slices.Contains(t.Principals, p.String())
-	if p != nil {
-		attached = attached || slices.ContainsFunc(p.Groups, func(g string) bool {
-			return slices.Contains(t.Principals, auth.GroupPrefix+g)
-		})
-	}
-	return &policy.Thing{Name: clientID, Type: t.Type, Attributes: t.Attributes, Attached: attached}
 }

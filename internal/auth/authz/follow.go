@@ -40,7 +40,9 @@ func (e *Engine) Follow(ctx context.Context, s *objects.Store) error {
 		s.Watch(ctx, KindThing, func(list []objects.Object) {
 			things := map[string]Thing{}
 			for _, o := range list {
-				things[o.Name] = body[Thing](e, o)
+				t := body[Thing](e, o)
+				t.origin = "store"
+				things[o.Name] = t
 			}
 			e.replace(func(s *source) { s.things = things })
 		}),
