@@ -44,13 +44,13 @@ type client struct {
 	ownerChanged bool            // since it was drained
 	ownerKept    bool            // it is in the store
 
-	fetching    bool  // messages are on their way from the store
-	held        int64 // bytes of messages, as far as they are in Broker.held
-	spilled     int64 // the same in Broker.spilled
-	leaving     *will // is being sent as a request, and kept in the store until that is done
-	queued      bool  // the journal knows that there is something to store
-	willChanged bool  // since it was drained
-	willKept    bool  // there is one in the store
+	fetching    *fetching // messages are on their way from the store, nil when there are none
+	held        int64     // bytes of messages, as far as they are in Broker.held
+	spilled     int64     // the same in Broker.spilled
+	leaving     *will     // is being sent as a request, and kept in the store until that is done
+	queued      bool      // the journal knows that there is something to store
+	willChanged bool      // since it was drained
+	willKept    bool      // there is one in the store
 }
 
 // ackPlace is a place in the queue of a connection.
@@ -134,6 +134,11 @@ func (r *registry) remove(c *client) {
 // It reports whether m was dropped for want of room.
 func (c *client) deliver(m *wire.Message, e *topic.Entry[*client], source *things.Message, now int64) (full bool) {
 	c.mu.Lock()
+	if c.gone && e.Shared {
+		c.mu.Unlock()
+		c.b.passOn(session.Delivery{Message: m, Share: e.Share()})
+		return false
+	}
 	defer c.unlock()
 	if source != nil && source.Replayed && c.holds(source) {
 		return false
@@ -153,7 +158,7 @@ func (c *client) hand(m *wire.Message, e *topic.Entry[*client], retain bool, now
 		c.send(m, e, retain, now)
 		return false
 	}
-	o := c.sess.Enqueue(session.Delivery{Message: m, QoS: qos, Retain: retain, Identifiers: e.Identifiers}, now)
+	o := c.sess.Enqueue(session.Delivery{Message: m, QoS: qos, Retain: retain, Identifiers: e.Identifiers, Share: e.Share()}, now)
 	c.pump(now, false)
 	return o == session.Full
 }
@@ -201,7 +206,7 @@ func (c *client) pump(now int64, reader bool) {
 	for k.out.room() {
 		p, ok := c.sess.Next(now)
 		if !ok {
-			c.fetch()
+			c.fetch(c.sess.Missing(fetchMessages, fetchBytes))
 			return
 		}
 		if p.Message != nil {
@@ -269,6 +274,7 @@ func (c *client) withSession(k *conn, do func()) bool {
 type aftermath struct {
 	left  *event // the disconnected event
 	wills []departure
+	heirs []session.Delivery // of shared subscriptions, for other members
 }
 
 // departure is a will that is due.
@@ -302,6 +308,9 @@ func (b *Broker) together(do func(a *aftermath)) {
 		}
 		for _, d := range a.wills {
 			b.sendWill(d.c, d.w)
+		}
+		for _, d := range a.heirs {
+			b.passOn(d)
 		}
 	})
 }
@@ -360,15 +369,14 @@ func (c *client) settle(now int64, a *aftermath) {
 	if c.will != nil && (over || c.willAt <= now) { // [MQTT-3.1.2-8]
 		c.sendWill(a)
 	}
-	if over && c.leaving == nil {
-		c.dropSubscriptions()
+	if over && c.leaving == nil && !c.bequeath(a) {
 		c.sess.Forget()
 		c.save() // before there can be another client of the same id
 		c.b.clients.remove(c)
 		return
 	}
 	if over {
-		return // until the will is sent
+		return // until the will is sent, and what others get is read
 	}
 	next, ends := c.sess.ExpiresAt()
 	if c.will != nil && (!ends || c.willAt < next) {

@@ -126,8 +126,8 @@ func (c *conn) accept(pk *packets.Packet) packets.Code {
 	if c.b.journal.Err() != nil && (c.expiry > 0 || c.will != nil) {
 		return packets.ErrServerUnavailable
 	}
-	if !c.takeOver() {
-		return packets.ErrNotAuthorized
+	if code := c.takeOver(); code != packets.CodeSuccess {
+		return code
 	}
 	if c.stored && !c.wait() {
 		c.client.withSession(c, func() { c.client.setWill(nil) })
@@ -156,19 +156,28 @@ func (c *conn) identify() packets.Code {
 
 // takeOver makes c the owner of its client id's session. A connection that has
 // it now is told to go [MQTT-3.1.4-3]; its will is sent before this connection
-// gets its CONNACK, so that it cannot undo what this connection reports. False means that
-// the session belongs to somebody else.
-func (c *conn) takeOver() (ok bool) {
-	c.b.together(func(a *aftermath) { ok = c.own(c.b.clients.lock(c.b, c.clientID), a) })
-	return ok
+// gets its CONNACK, so that it cannot undo what this connection reports. A session that belongs to somebody else is not
+// taken over. One that ends is waited for, until others have got what it leaves.
+func (c *conn) takeOver() packets.Code {
+	for {
+		var (
+			code packets.Code
+			wait *fetching
+		)
+		c.b.together(func(a *aftermath) { code, wait = c.own(c.b.clients.lock(c.b, c.clientID), a) })
+		if wait == nil {
+			return code
+		}
+		<-wait.done // the fetch is bounded
+	}
 }
 
-// own does takeOver for a client whose mutex is locked, and unlocks it.
-func (c *conn) own(cl *client, a *aftermath) bool {
+// own does takeOver for a client whose mutex is locked, and unlocks it. What has to be waited for before is not nil.
+func (c *conn) own(cl *client, a *aftermath) (packets.Code, *fetching) {
 	defer cl.unlock()
 	now := c.b.now()
 	if !c.mayOwn(cl, now) {
-		return false
+		return packets.ErrNotAuthorized, nil
 	}
 	old := cl.conn
 	if old != nil {
@@ -178,7 +187,9 @@ func (c *conn) own(cl *client, a *aftermath) bool {
 	}
 	cl.stopTimer()
 	if c.cleanStart || cl.sess.Over(now) {
-		cl.dropSubscriptions()
+		if cl.bequeath(a) {
+			return c.awaitEnd(cl, now, a)
+		}
 		cl.sendWill(a)
 	}
 	c.stored = cl.persistent.Load() || cl.willKept || c.expiry > 0 || c.will != nil
@@ -204,7 +215,18 @@ func (c *conn) own(cl *client, a *aftermath) bool {
 	}
 	cl.setOwner(c.principal, c.rights)
 	c.client = cl
-	return true
+	return packets.CodeSuccess, nil
+}
+
+// awaitEnd ends a session of which something has to be read from the store, and returns what own does. mu is held.
+func (c *conn) awaitEnd(cl *client, now int64, a *aftermath) (packets.Code, *fetching) {
+	f := cl.fetching
+	cl.sess.SetExpiry(0)
+	cl.settle(now, a)
+	if f == nil || f.failed {
+		return packets.ErrServerUnavailable, nil
+	}
+	return packets.CodeSuccess, f
 }
 
 func newSessionID() string {

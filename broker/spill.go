@@ -63,47 +63,62 @@ func (c *client) spill() {
 	c.sess.Spill(keep)
 }
 
-// fetch has the messages brought back that the session needs to go on. mu is held.
-func (c *client) fetch() {
-	if c.fetching {
+// fetching is messages on their way from the store.
+type fetching struct {
+	done   chan struct{} // closed at the end
+	failed bool          // it will be tried again after a pause; guarded by client.mu
+}
+
+// fetch has messages of the session brought back by the keys of their items, unless some are on their way. mu is held.
+func (c *client) fetch(keys [][]byte) {
+	if c.fetching != nil || len(keys) == 0 || !c.b.begin() {
 		return
 	}
-	keys := c.sess.Missing(fetchMessages, fetchBytes)
-	if len(keys) == 0 || !c.b.begin() {
-		return
-	}
-	c.fetching = true
+	f := &fetching{done: make(chan struct{})}
+	c.fetching = f
 	sessionID := c.sessionID
 	go func() {
 		defer c.b.tasks.Done()
+		defer close(f.done)
 		values, err := c.b.stored(c.id, keys)
-		c.mu.Lock()
-		defer c.unlock()
-		c.fetching = false
-		if c.sessionID != sessionID {
-			return // the keys mean something else by now
-		}
-		if err == nil {
-			err = c.sess.Supply(keys, values)
-		}
-		if err != nil {
+		c.goOn(func() {
+			if c.sessionID != sessionID {
+				c.fetching = nil // the keys mean something else by now
+				return
+			}
+			if err == nil {
+				err = c.sess.Supply(keys, values)
+			}
+			if err == nil {
+				c.fetching = nil
+				return
+			}
 			c.b.log.Error("cannot read messages that wait for a client", "err", err, "client_id", c.id)
-			time.AfterFunc(fetchPause, c.goOn)
-			return
-		}
-		c.pump(c.b.now(), false)
+			f.failed = true
+			time.AfterFunc(fetchPause, c.fetchAgain)
+		})
 	}()
 }
 
-// goOn tries again to deliver.
-func (c *client) goOn() {
-	if !c.b.begin() {
-		return
+// fetchAgain ends the pause after a failed fetch.
+func (c *client) fetchAgain() {
+	if c.b.begin() {
+		defer c.b.tasks.Done()
+		c.goOn(func() { c.fetching = nil })
 	}
-	defer c.b.tasks.Done()
-	c.mu.Lock()
-	defer c.unlock()
-	c.pump(c.b.now(), false)
+}
+
+// goOn does what brings messages back, and then what they were needed for: they are delivered, or, when the session
+// is over, left to others.
+func (c *client) goOn(do func()) {
+	c.b.together(func(a *aftermath) {
+		c.mu.Lock()
+		defer c.unlock()
+		do()
+		now := c.b.now()
+		c.pump(now, false)
+		c.settle(now, a)
+	})
 }
 
 // stored returns the values of items of a session.

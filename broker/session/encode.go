@@ -14,7 +14,8 @@ import (
 //	'c'               flags, expiry interval, end of the last connection
 //	'f' sequence      flags and packet identifier of a message in flight, where they are not with the message
 //	'i' identifier    QoS 2 publish of the client whose PUBREL has not come: nothing, or number and topic of what it asks for
-//	'm' sequence      message: flags, packet identifier or 0, subscription identifiers, record
+//	'm' sequence      message: flags, packet identifier or 0, subscription identifiers, in another format the filter of the
+//	                  shared subscription that it came by, record
 //	'r' filter        scan of retained messages: topic of the last one
 //	's' filter        subscription: flags, identifier
 //
@@ -28,7 +29,10 @@ const (
 	keySubscription = 's'
 )
 
-const format = 1
+const (
+	format       = 1
+	formatShared = 2 // of a message that came by a shared subscription
+)
 
 // Flags in values. The lowest two bits of those of messages and subscriptions are the QoS.
 const (
@@ -125,11 +129,18 @@ func (e *encoder) message(c *change) {
 	if d.Retain {
 		flags |= flagRetain
 	}
-	e.buf = append(e.buf, format, flags)
+	used := byte(format)
+	if d.Share != "" {
+		used = formatShared
+	}
+	e.buf = append(e.buf, used, flags)
 	e.buf = binary.AppendUvarint(e.buf, uint64(c.id))
 	e.buf = binary.AppendUvarint(e.buf, uint64(len(d.Identifiers)))
 	for _, id := range d.Identifiers {
 		e.buf = binary.AppendUvarint(e.buf, uint64(id))
+	}
+	if d.Share != "" {
+		e.buf = append(binary.AppendUvarint(e.buf, uint64(len(d.Share))), d.Share...)
 	}
 	e.buf = wire.AppendRecord(e.buf, d.Message)
 }
@@ -185,10 +196,11 @@ type restorer struct {
 	s     *Session
 	meta  bool
 	found []flight // deliveries; id 0: waiting
+	share string   // of the delivery before, which most have in common
 }
 
 func (r *restorer) item(it Item) error {
-	if len(it.Key) == 0 || len(it.Value) == 0 || it.Value[0] != format {
+	if len(it.Key) == 0 || len(it.Value) == 0 || !isFormat(it.Value[0], it.Key[0]) {
 		return errDamaged
 	}
 	key, v := it.Key[1:], reader{left: it.Value[1:]}
@@ -213,9 +225,10 @@ func (r *restorer) item(it Item) error {
 	case keyMessage:
 		f := flight{held: held{seq: number(key, 8, &v)}}
 		var err error
-		if f.Delivery, f.id, err = parseMessage(&v); err != nil {
+		if f.Delivery, f.id, err = parseMessage(it.Value, r.share); err != nil {
 			return err
 		}
+		r.share = f.Share
 		r.found = append(r.found, f)
 	case keyScan:
 		r.s.scans = append(r.s.scans, Scan{Filter: string(key), After: string(v.left)})
@@ -235,8 +248,12 @@ func (r *restorer) item(it Item) error {
 	return nil
 }
 
-// parseMessage reads the value of a message's item, behind its format.
-func parseMessage(v *reader) (d Delivery, id uint16, err error) {
+// isFormat reports whether values of items of a kind have that format.
+func isFormat(f, kind byte) bool { return f == format || f == formatShared && kind == keyMessage }
+
+// parseMessage reads the value of a message's item. If it came by the shared subscription to share, that string is used.
+func parseMessage(value []byte, share string) (d Delivery, id uint16, err error) {
+	v := &reader{left: value[1:]}
 	flags := v.byte()
 	d.QoS, d.Retain = flags&qosMask, flags&flagRetain != 0
 	id = uint16(v.number())
@@ -245,6 +262,15 @@ func parseMessage(v *reader) (d Delivery, id uint16, err error) {
 			return d, 0, errDamaged
 		}
 		d.Identifiers = append(d.Identifiers, uint32(v.number()))
+	}
+	if value[0] == formatShared {
+		if filter := v.bytes(v.number()); string(filter) != share {
+			share = string(filter)
+		}
+		d.Share = share
+	}
+	if v.failed {
+		return d, 0, errDamaged
 	}
 	d.Message, err = wire.ParseRecord(v.left)
 	return d, id, err
@@ -316,6 +342,16 @@ func (r *reader) byte() byte {
 	}
 	b := r.left[0]
 	r.left = r.left[1:]
+	return b
+}
+
+func (r *reader) bytes(n uint64) []byte {
+	if n > uint64(len(r.left)) {
+		r.failed, r.left = true, nil
+		return nil
+	}
+	b := r.left[:n]
+	r.left = r.left[n:]
 	return b
 }
 

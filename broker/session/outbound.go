@@ -11,6 +11,7 @@ type Delivery struct {
 	QoS         byte // the lower of the message's and the subscription's
 	Retain      bool // flag of the packet
 	Identifiers []uint32
+	Share       string // filter of the shared subscription that it came by, "" for another one
 }
 
 // Outcome is what became of a delivery.

@@ -142,10 +142,11 @@ func (s *Session) Connected() bool { return s.connected }
 // Expiry returns the expiry interval in seconds.
 func (s *Session) Expiry() uint32 { return s.params.Expiry }
 
-// SetExpiry changes the expiry interval, as an MQTT 5 DISCONNECT can. It is meant for a session that is connected.
+// SetExpiry changes the expiry interval, as an MQTT 5 DISCONNECT can. A session that gets 0 is not stored any more,
+// unless some of its messages are only in the store.
 func (s *Session) SetExpiry(seconds uint32) {
 	s.params.Expiry = seconds
-	if seconds == 0 && s.rec.on {
+	if seconds == 0 && s.rec.on && s.spilled == 0 {
 		s.rec.stop()
 	}
 	s.rec.meta = s.rec.on

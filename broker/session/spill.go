@@ -81,6 +81,9 @@ func (s *Session) Supply(keys, values [][]byte) error {
 		s.spilledBytes -= h.size()
 		h.Delivery, h.spilled = d, false
 	}
+	if s.spilled == 0 && s.params.Expiry == 0 {
+		s.rec.stop()
+	}
 	return nil
 }
 
@@ -96,10 +99,10 @@ func (s *Session) waits(seq uint64) *held {
 
 // ParseDelivery returns the delivery in the value of a message's item. It keeps nothing of value.
 func ParseDelivery(value []byte) (Delivery, error) {
-	if len(value) == 0 || value[0] != format {
+	if len(value) == 0 || !isFormat(value[0], keyMessage) {
 		return Delivery{}, errDamaged
 	}
-	d, _, err := parseMessage(&reader{left: value[1:]})
+	d, _, err := parseMessage(value, "")
 	return d, err
 }
 

@@ -65,7 +65,7 @@ func (ix *Index[T]) Set(filter string, subscriber T, o Options) (existed bool, e
 	if err := ValidFilter(filter); err != nil {
 		return false, err
 	}
-	group, rest, _, err := ParseShare(filter)
+	share, rest, err := splitShare(filter)
 	if err != nil {
 		return false, err
 	}
@@ -77,7 +77,7 @@ func (ix *Index[T]) Set(filter string, subscriber T, o Options) (existed bool, e
 		QoS:               o.QoS,
 		NoLocal:           o.NoLocal,
 		RetainAsPublished: o.RetainAsPublished,
-		Shared:            group != "",
+		Shared:            share != "",
 	}
 	if o.Identifier != 0 {
 		e.Identifiers = []uint32{o.Identifier}
@@ -85,7 +85,7 @@ func (ix *Index[T]) Set(filter string, subscriber T, o Options) (existed bool, e
 
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
-	existed = ix.place(rest).group(group).set(e)
+	existed = ix.place(rest).group(share).set(e)
 	if !existed {
 		ix.count++
 	}
@@ -94,14 +94,14 @@ func (ix *Index[T]) Set(filter string, subscriber T, o Options) (existed bool, e
 
 // Remove deletes the subscription of subscriber to filter and reports whether there was one.
 func (ix *Index[T]) Remove(filter string, subscriber T) bool {
-	group, rest, _, err := ParseShare(filter)
+	share, rest, err := splitShare(filter)
 	if err != nil {
 		return false
 	}
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	n, s := ix.find(rest)
-	if s == nil || !s.remove(group, subscriber) {
+	if s == nil || !s.remove(share, subscriber) {
 		return false
 	}
 	ix.count--
@@ -109,6 +109,15 @@ func (ix *Index[T]) Remove(filter string, subscriber T) bool {
 		ix.drop(rest, n)
 	}
 	return true
+}
+
+// splitShare returns the filter behind "$share/group/", and, as share, the whole filter if it has such a prefix.
+func splitShare(filter string) (share, rest string, err error) {
+	_, rest, shared, err := ParseShare(filter)
+	if shared {
+		share = filter
+	}
+	return share, rest, err
 }
 
 // Len returns the number of subscriptions.
@@ -134,6 +143,31 @@ func (ix *Index[T]) Append(dst []Entry[T], name string, wishes ...func(T) bool) 
 		}
 	}
 	return dst
+}
+
+// Member returns the entry of the next member of a shared subscription that fulfils the first of wishes that some
+// member fulfils; ok is false when nobody fulfils any. No lock is held while wishes run.
+func (ix *Index[T]) Member(share string, wishes ...func(T) bool) (e Entry[T], ok bool) {
+	_, rest, err := splitShare(share)
+	if err != nil {
+		return e, false
+	}
+	ix.mu.RLock()
+	if _, s := ix.find(rest); s != nil {
+		if i := s.groupAt(share); i >= 0 {
+			e.from = s.groups[i]
+		}
+	}
+	ix.mu.RUnlock()
+	if e.from == nil {
+		return e, false
+	}
+	for _, wish := range wishes {
+		if ix.substitute(&e, wish) {
+			return e, true
+		}
+	}
+	return e, false
 }
 
 // choose makes e the next member of its group that fulfils the first wish that can be fulfilled.

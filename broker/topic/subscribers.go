@@ -17,7 +17,15 @@ type Entry[T comparable] struct {
 	from *members[T]
 }
 
-// subscribers are the subscriptions to one filter: the ordinary ones, and a group for each share name.
+// Share returns the filter of the shared subscription that the entry is of, "" for an ordinary one.
+func (e *Entry[T]) Share() string {
+	if !e.Shared {
+		return ""
+	}
+	return e.from.share
+}
+
+// subscribers are the subscriptions to one filter: the ordinary ones, and a group for each shared one.
 type subscribers[T comparable] struct {
 	ordinary members[T]
 	groups   []*members[T]
@@ -25,7 +33,7 @@ type subscribers[T comparable] struct {
 
 // members are subscriptions of which all get a message, or one when they are a group.
 type members[T comparable] struct {
-	name    string        // of the group; "" for ordinary subscriptions
+	share   string        // filter of the shared subscription that they are the group of; "" for ordinary ones
 	turn    atomic.Uint32 // of the member of a group that is next; counts on for ever
 	entries []Entry[T]
 	index   map[T]int // position in entries; nil while there are few
@@ -39,29 +47,29 @@ func (s *subscribers[T]) empty() bool {
 	return len(s.ordinary.entries) == 0 && len(s.groups) == 0
 }
 
-// group returns the members of the group called name, which begins to exist; "" are the ordinary ones.
-func (s *subscribers[T]) group(name string) *members[T] {
-	if name == "" {
+// group returns the members of the shared subscription to share, which begins to exist; "" are the ordinary ones.
+func (s *subscribers[T]) group(share string) *members[T] {
+	if share == "" {
 		return &s.ordinary
 	}
-	if i := s.groupAt(name); i >= 0 {
+	if i := s.groupAt(share); i >= 0 {
 		return s.groups[i]
 	}
-	g := &members[T]{name: name}
+	g := &members[T]{share: share}
 	s.groups = append(s.groups, g)
 	return g
 }
 
-func (s *subscribers[T]) groupAt(name string) int {
-	return slices.IndexFunc(s.groups, func(g *members[T]) bool { return g.name == name })
+func (s *subscribers[T]) groupAt(share string) int {
+	return slices.IndexFunc(s.groups, func(g *members[T]) bool { return g.share == share })
 }
 
-// remove takes subscriber out of the group called name and reports whether it was in it.
-func (s *subscribers[T]) remove(name string, subscriber T) bool {
-	if name == "" {
+// remove takes subscriber out of the shared subscription to share and reports whether it was in it.
+func (s *subscribers[T]) remove(share string, subscriber T) bool {
+	if share == "" {
 		return s.ordinary.remove(subscriber)
 	}
-	i := s.groupAt(name)
+	i := s.groupAt(share)
 	if i < 0 || !s.groups[i].remove(subscriber) {
 		return false
 	}
