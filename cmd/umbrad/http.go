@@ -42,7 +42,7 @@ func (s *server) handler() http.Handler {
 		Objects:        s.objects,
 		Mappings:       s.mappings,
 		Sealer:         s.sealer,
-		Warnings:       s.cfg.Warnings(),
+		Warnings:       s.warnings,
 		Engine:         s.engine,
 		Audit:          s.audit,
 	}

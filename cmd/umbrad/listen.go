@@ -141,7 +141,8 @@ func (s *server) watchFiles(ctx context.Context) {
 			}
 		}
 		s.mappings.Reload(force)
-		if err := s.directory.Reload(); err != nil {
+		s.engine.Reload(force)
+		if err := s.directory.Reload(force); err != nil {
 			s.log.Error("file of users cannot be used, the old one stays in force", "error", err)
 		}
 		if s.authn != nil {
@@ -169,13 +170,24 @@ func (s *server) refresh(l *listening, force bool) {
 	s.gate.Recheck(l.Name(), func(state tls.ConnectionState) error { return l.tls.Check(state, now) })
 }
 
+// warnings tells what the settings leave open, and which files cannot be used now. Strangers may see it.
+func (s *server) warnings() []string {
+	list := slices.Concat(s.cfg.Warnings(), s.engine.Problems(), s.directory.Problems())
+	for _, l := range s.listeners {
+		if l.tls != nil && l.tls.Problem() != nil {
+			list = append(list, l.Name()+": files of TLS cannot be used, the old ones are in force; the log says why")
+		}
+	}
+	return list
+}
+
 // usesFiles reports whether there is something to read again at SIGHUP.
 func usesFiles(cfg *config.Config) bool {
 	isFile := func(mappings string) bool {
 		_, preset := mapping.Preset(mappings)
 		return !preset
 	}
-	if cfg.Users != "" || slices.ContainsFunc(cfg.Mappings, isFile) {
+	if cfg.Users != "" || cfg.Authz.Policies != "" || slices.ContainsFunc(cfg.Mappings, isFile) {
 		return true
 	}
 	for _, l := range cfg.All() {

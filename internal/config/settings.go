@@ -205,7 +205,7 @@ func (c *Config) authzSettings() []Setting {
 	return []Setting{
 		{
 			Name: "policies", Group: group, value: text{&c.Authz.Policies},
-			Help: "folder of policies (`NAME.json`), `attachments.json` and `things.json`; see [security.md](security.md)",
+			Help: "folder of policies (`NAME.json`), `attachments.json` and `things.json`, which are read again when they change; see [security.md](security.md)",
 		},
 		{
 			Name: "default-policies", Group: group, Default: "device", value: text{&c.Authz.Default},

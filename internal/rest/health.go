@@ -54,11 +54,13 @@ func (a *api) readyz(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// warnings are what the settings leave open, and mappings that cannot be used, as checks.
+// warnings are what the settings leave open, and files and mappings that cannot be used, as checks.
 func (a *api) warnings() []check {
 	var list []check
-	for _, text := range a.Warnings {
-		list = append(list, check{Name: "security", OK: true, Warning: text})
+	if a.Warnings != nil {
+		for _, text := range a.Warnings() {
+			list = append(list, check{Name: "security", OK: true, Warning: text})
+		}
 	}
 	if a.Mappings != nil {
 		for _, text := range a.Mappings.Problems() {

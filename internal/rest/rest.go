@@ -51,7 +51,7 @@ type Options struct {
 	Engine         *authz.Engine                     // with Objects, for /v1/policies; nil: there are none
 	Audit          *audit.Log                        // nil records nothing
 	Presence       func(thing string) presence.State // whether a thing is connected; nil: that is not kept, and not shown
-	Warnings       []string                          // about the settings, told by /readyz?verbose
+	Warnings       func() []string                   // about settings and files, told by /readyz?verbose; nil: there are none
 	KeepAlive      time.Duration                     // between signs of life on a silent stream; default 15 s
 }
 

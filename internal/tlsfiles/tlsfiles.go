@@ -50,8 +50,9 @@ type Config struct {
 	files  Files
 	loaded atomic.Pointer[loaded]
 
-	mu   sync.Mutex // guards what follows, and is held while the files are read
-	seen []stamp    // of the files when they were last looked at
+	mu      sync.Mutex // guards what follows, and is held while the files are read
+	seen    []stamp    // of the files when they were last looked at
+	problem error      // why they cannot be used as they are now
 }
 
 // loaded is what was made from one state of the files.
@@ -105,11 +106,18 @@ func (c *Config) Reload(force bool) (bool, error) {
 	}
 	c.seen = stamps
 	l, err := c.load()
-	if err != nil {
+	if c.problem = err; err != nil {
 		return false, err
 	}
 	c.loaded.Store(l)
 	return true, nil
+}
+
+// Problem returns why the files cannot be used as they are now, so that older ones are in force; nil when they are.
+func (c *Config) Problem() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.problem
 }
 
 func (c *Config) stamps() []stamp {

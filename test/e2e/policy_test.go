@@ -180,3 +180,57 @@ func TestPoliciesSurviveKill(t *testing.T) {
 		t.Errorf("the policies are\n%s", out)
 	}
 }
+
+// TestPolicyFilesAreReadAgain changes files under a client that is connected. Bad ones leave the old ones in force.
+func TestPolicyFilesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "device.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const may = `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": ["iot:Connect", "iot:Publish"],
+		"Resource": ["arn:aws:iot:*:*:client/${umbra:Name}", "arn:aws:iot:*:*:topic/news"]}}`
+	write(may)
+	l := startWithLamp(t, "--store=memory:", "--policies="+dir)
+	lamp := dial(t, l.MQTT(), asLamp("lamp"))
+	publish := func() byte {
+		t.Helper()
+		ack, err := lamp.Publish(wait(t), mqtttest.Message{Topic: "news", Payload: []byte("x"), QoS: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ack.Code
+	}
+	until := func(what string, holds func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); !holds(); {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s does not come", what)
+			}
+		}
+	}
+	until("the right to publish", func() bool { return publish() < 0x80 })
+	write(may[:len(may)-1])
+	const complaint = "files of policies cannot be used"
+	until("the problem", func() bool {
+		_, body := l.do(t, http.MethodGet, "/readyz?verbose", "", l.root)
+		return strings.Contains(body, complaint)
+	})
+	if code := publish(); code >= 0x80 {
+		t.Errorf("with a bad file a publish is refused with %#x", code)
+	}
+	write(strings.Replace(may, "topic/news", "topic/other", 1))
+	until("the denial", func() bool { return publish() == 0x87 })
+	if _, body := l.do(t, http.MethodGet, "/readyz?verbose", "", l.root); strings.Contains(body, complaint) {
+		t.Errorf("the problem stays: %s", body)
+	}
+	write(strings.Replace(may, "client/${umbra:Name}", "client/none", 1))
+	select {
+	case <-lamp.Done():
+	case <-wait(t).Done():
+		t.Error("a connection outlives the right to connect")
+	}
+}

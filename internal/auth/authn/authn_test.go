@@ -225,7 +225,7 @@ func TestCredentialsThatChange(t *testing.T) {
 	d := directory(t, c.file)
 	var gone []map[string]bool
 	d.OnChange(func(ids map[string]bool) { gone = append(gone, ids) })
-	if err := d.Reload(); err != nil || len(gone) > 0 {
+	if err := d.Reload(false); err != nil || len(gone) > 0 {
 		t.Errorf("Reload of the same file: %v, %v", gone, err)
 	}
 	f, err := credential.ReadFile(c.file)
@@ -236,19 +236,36 @@ func TestCredentialsThatChange(t *testing.T) {
 	if err := f.Write(c.file); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Reload(); err != nil || len(gone) != 1 || len(gone[0]) != 1 || !gone[0]["token:"+c.tokenID] {
+	if err := d.Reload(false); err != nil || len(gone) != 1 || len(gone[0]) != 1 || !gone[0]["token:"+c.tokenID] {
 		t.Errorf("after a token was removed: %v, %v", gone, err)
 	}
 	if err := os.WriteFile(c.file, []byte("users: ["), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Reload(); err == nil {
+	if err := d.Reload(false); err == nil {
 		t.Error("Reload takes a bad file")
+	}
+	if err := d.Reload(false); err != nil || len(d.Problems()) != 1 {
+		t.Errorf("Reload tells again of a bad file that has not changed: %v; or forgets it: %q", err, d.Problems())
 	}
 	a := authn.New(authn.Options{Methods: methods(), Directory: d})
 	in := auth.Credentials{Listener: everything, Username: "alice", Password: []byte("wonderland"), HasPassword: true}
 	if _, err := a.Authenticate(t.Context(), &in); err != nil {
 		t.Errorf("after a bad file alice is refused: %v", err)
+	}
+	if err := os.Remove(c.file); err != nil {
+		t.Fatal(err)
+	}
+	for _, force := range []bool{false, true} {
+		if err := d.Reload(force); err == nil || len(d.Problems()) != 1 || len(gone) != 1 {
+			t.Errorf("Reload(%t) of a file that is gone: %v, %q, %v", force, err, d.Problems(), gone)
+		}
+	}
+	if err := f.Write(c.file); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reload(false); err != nil || len(d.Problems()) != 0 {
+		t.Errorf("Reload of a file that is there again: %v, %q", err, d.Problems())
 	}
 }
 

@@ -39,7 +39,9 @@ type Directory struct {
 	mu       sync.Mutex // guards what follows
 	fromFile *credential.File
 	stored   credential.File
-	seen     os.FileInfo // of the file, when it was read last
+	seen     os.FileInfo // of the file, when it was looked at last; nil when it was not there
+	there    bool        // the file has been read: it is not to vanish
+	problem  error       // why the file cannot be used as it is now
 	onChange func(ids map[string]bool)
 }
 
@@ -61,7 +63,7 @@ func NewDirectory(o DirectoryOptions) (*Directory, error) {
 	}
 	d := &Directory{file: o.File, sealer: o.Sealer, log: o.Log, now: o.Now, fromFile: &credential.File{}}
 	d.current.Store(&credential.File{})
-	if err := d.Reload(); err != nil {
+	if err := d.Reload(true); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -85,27 +87,58 @@ func (d *Directory) Follow(ctx context.Context, s *objects.Store) error {
 	return nil
 }
 
-// Reload reads the file again, if it has changed. When it cannot be read, what was read before stays in force.
-func (d *Directory) Reload() error {
+// Reload reads the file again, if it has changed, or in any case when forced. When it cannot be used, what was read
+// before stays in force, and the error says why, once for each change: see Problems.
+func (d *Directory) Reload(force bool) error {
 	if d.file == "" {
 		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	info, err := os.Stat(d.file)
-	if err == nil && d.seen != nil && info.ModTime().Equal(d.seen.ModTime()) && info.Size() == d.seen.Size() {
+	if err != nil {
+		info = nil
+	}
+	if !force && same(info, d.seen) {
 		return nil
 	}
-	if err != nil && d.seen != nil {
-		return fmt.Errorf("authn: %w", err)
+	d.seen = info
+	if d.problem = d.read(err); d.problem == nil {
+		d.there = info != nil
+		d.merge()
+	}
+	return d.problem
+}
+
+// read reads the file. missing says why it cannot be looked at; at first it need not be there. mu is held.
+func (d *Directory) read(missing error) error {
+	if missing != nil && d.there {
+		return fmt.Errorf("authn: %w", missing)
 	}
 	f, err := credential.ReadFile(d.file)
 	if err != nil {
 		return err
 	}
-	d.seen, d.fromFile = info, f
-	d.merge()
+	d.fromFile = f
 	return nil
+}
+
+// same reports whether a file is as it was, nil standing for none.
+func same(now, then os.FileInfo) bool {
+	if now == nil || then == nil {
+		return now == nil && then == nil
+	}
+	return now.ModTime().Equal(then.ModTime()) && now.Size() == then.Size()
+}
+
+// Problems tells what cannot be used now, so that something older is in force. It is fit for strangers, as it does not say why.
+func (d *Directory) Problems() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.problem == nil {
+		return nil
+	}
+	return []string{"file of users cannot be used, the old one is in force; the log says why"}
 }
 
 // take takes over the objects of a kind. One that cannot be read is left out: it lets nobody in.

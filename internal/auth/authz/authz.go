@@ -18,13 +18,11 @@ package authz
 import (
 	"cmp"
 	"embed"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"io/fs"
 	"log/slog"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -51,7 +49,7 @@ var builtin embed.FS
 type Options struct {
 	Region  string   // of the ARNs of resources; default us-east-1
 	Account string   // of the same; default 123456789012
-	Files   fs.FS    // policies *.json, attachments.json and things.json; nil for none
+	Files   fs.FS    // policies *.json, attachments.json and things.json, see Reload; nil for none
 	Default []string // policies of principals that have none, except of nobody
 	Log     *slog.Logger
 	Now     func() time.Time // default time.Now
@@ -66,13 +64,15 @@ type Engine struct {
 	prefix    string // of ARNs
 	log       *slog.Logger
 	now       func() time.Time
-	files     source
+	builtin   source
 	denied    atomic.Uint64
 	tell      func(p *auth.Principal, l auth.Link, action, resource string) // may be nil
 	byDefault []string
 	seed      maphash.Seed
 
 	mu      sync.Mutex // guards what follows
+	files   source
+	folder  folder // its dir does not change
 	stored  source
 	changed []func()
 
@@ -85,6 +85,13 @@ type source struct {
 	attachments map[string][]string // names of policies by target
 	things      map[string]Thing
 }
+
+// Origins of policies and things.
+const (
+	originBuiltIn = "built-in"
+	originFile    = "file"
+	originStore   = "store"
+)
 
 // document is a policy as text and compiled.
 type document struct {
@@ -115,50 +122,17 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("authz: %w", err)
 	}
-	if e.files, err = readFiles(own, "built-in"); err != nil {
+	if e.builtin, err = readFiles(own, originBuiltIn); err != nil {
 		return nil, err
 	}
-	if o.Files != nil {
-		files, err := readFiles(o.Files, "file")
-		if err != nil {
+	if e.folder.dir = o.Files; o.Files != nil {
+		e.folder.seen = stamps(o.Files)
+		if e.files, err = readFiles(o.Files, originFile); err != nil {
 			return nil, err
 		}
-		e.files = e.files.with(files)
 	}
-	e.state.Store(&state{source: e.files})
+	e.rebuild()
 	return e, nil
-}
-
-// readFiles reads the files of a folder. It joins all errors.
-func readFiles(dir fs.FS, origin string) (source, error) {
-	s := source{policies: map[string]document{}, attachments: map[string][]string{}, things: map[string]Thing{}}
-	names, err := fs.Glob(dir, "*.json")
-	if err != nil {
-		return s, fmt.Errorf("authz: %w", err)
-	}
-	var errs []error
-	for _, file := range names {
-		text, err := fs.ReadFile(dir, file)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("authz: %w", err))
-			continue
-		}
-		switch name := strings.TrimSuffix(file, path.Ext(file)); name {
-		case "attachments":
-			err = decode(text, &s.attachments)
-		case "things":
-			s.things, err = decodeThings(text, origin)
-		default:
-			var p *policy.Policy
-			if p, err = policy.Parse(name, text); err == nil {
-				s.policies[name] = document{text, p, origin}
-			}
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("authz: %s: %w", file, err))
-		}
-	}
-	return s, errors.Join(errs...)
 }
 
 // with returns s and what other has, which takes the place of what has the same name; attachments add up.
@@ -174,9 +148,9 @@ func (s source) with(other source) source {
 	return sum
 }
 
-// rebuild puts a new state in place after a change of what is stored. mu is held.
+// rebuild puts a new state in place after a change of files or of what is stored. mu is held, but by New.
 func (e *Engine) rebuild() {
-	e.state.Store(&state{source: e.files.with(e.stored)})
+	e.state.Store(&state{source: e.builtin.with(e.files).with(e.stored)})
 	for _, fn := range e.changed {
 		fn()
 	}

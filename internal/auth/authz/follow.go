@@ -41,7 +41,7 @@ func (e *Engine) Follow(ctx context.Context, s *objects.Store) error {
 			things := map[string]Thing{}
 			for _, o := range list {
 				t := body[Thing](e, o)
-				t.origin = "store"
+				t.origin = originStore
 				things[o.Name] = t
 			}
 			e.replace(func(s *source) { s.things = things })
@@ -65,7 +65,7 @@ func (e *Engine) compile(o objects.Object) document {
 		e.log.Error("a stored policy is not understood: it allows nothing", "policy", o.Name, "error", err)
 		p = policy.Salvage(o.Name, o.Body)
 	}
-	return document{o.Body, p, "store"}
+	return document{o.Body, p, originStore}
 }
 
 // body decodes what is stored. What cannot be decoded counts as empty.

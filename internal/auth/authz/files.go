@@ -1,0 +1,143 @@
+package authz
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/auth/policy"
+)
+
+// Names of the files that are no policies.
+const (
+	fileAttachments = "attachments.json"
+	fileThings      = "things.json"
+)
+
+// folder is the files of policies, as they were looked at last.
+type folder struct {
+	dir     fs.FS // nil for none
+	seen    map[string]stamp
+	problem error // why they cannot be used as they are now
+}
+
+// stamp tells one state of a file from another.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+// Reload reads the files again if one of them has changed, or in any case when forced. Files that cannot be used, all
+// of them together, leave in force what was read before: see Problems.
+func (e *Engine) Reload(force bool) {
+	if e.folder.dir == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := stamps(e.folder.dir)
+	if !force && maps.Equal(now, e.folder.seen) {
+		return
+	}
+	e.folder.seen = now
+	files, err := readFiles(e.folder.dir, originFile)
+	if e.folder.problem = err; err != nil {
+		e.log.Error("files of policies cannot be used, the old ones stay in force", "error", err)
+		return
+	}
+	e.files = files
+	e.rebuild()
+	e.log.Info("files of policies are read again", "policies", len(files.policies), "targets", len(files.attachments), "things", len(files.things))
+}
+
+// Problems tells what cannot be used now, so that something older is in force. It is fit for strangers, as it does not say why.
+func (e *Engine) Problems() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.folder.problem == nil {
+		return nil
+	}
+	return []string{"files of policies cannot be used, the old ones are in force; the log says why"}
+}
+
+// stamps returns the states of the files. One that cannot be looked at has the zero one.
+func stamps(dir fs.FS) map[string]stamp {
+	all := map[string]stamp{}
+	names, err := list(dir)
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		all[name] = stamp{}
+		if info, err := fs.Stat(dir, name); err == nil { // of the file, where name is a link
+			all[name] = stamp{info.ModTime(), info.Size()}
+		}
+	}
+	return all
+}
+
+// list returns the names of the files of a folder.
+func list(dir fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(dir, ".")
+	if err != nil {
+		return nil, err //nolint:wrapcheck // the callers do
+	}
+	var names []string
+	for _, e := range entries {
+		if path.Ext(e.Name()) == ".json" {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// readFiles reads the files of a folder. It joins all errors.
+func readFiles(dir fs.FS, origin string) (source, error) {
+	s := source{policies: map[string]document{}, attachments: map[string][]string{}, things: map[string]Thing{}}
+	names, err := list(dir)
+	if err != nil {
+		return s, fmt.Errorf("authz: %w", err)
+	}
+	var errs []error
+	for _, file := range names {
+		text, err := fs.ReadFile(dir, file)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("authz: %w", err))
+			continue
+		}
+		switch file {
+		case fileAttachments:
+			s.attachments, err = decodeAttachments(text)
+		case fileThings:
+			s.things, err = decodeThings(text, origin)
+		default:
+			var p *policy.Policy
+			name := strings.TrimSuffix(file, ".json")
+			if p, err = policy.Parse(name, text); err == nil {
+				s.policies[name] = document{text, p, origin}
+			}
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("authz: %s: %w", file, err))
+		}
+	}
+	return s, errors.Join(errs...)
+}
+
+// decodeAttachments parses names of policies by the targets that they are attached to.
+func decodeAttachments(text []byte) (map[string][]string, error) {
+	attachments := map[string][]string{}
+	if err := decode(text, &attachments); err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, target := range slices.Sorted(maps.Keys(attachments)) {
+		errs = append(errs, CheckTarget(target))
+	}
+	return attachments, errors.Join(errs...)
+}

@@ -1,0 +1,79 @@
+package authz_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authz"
+)
+
+// Files are read again when they have changed. What cannot be used leaves everything as it was, and is told of.
+func TestFilesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "policies")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Mkdir(dir, 0o700))
+	write("x.json", onlyX)
+	write("attachments.json", `{"user:alice": ["x"]}`)
+	e, err := authz.New(authz.Options{Files: os.DirFS(dir)})
+	must(err)
+	rights := e.Rights(who("alice"), auth.Link{})
+	told := 0
+	e.OnChange(func() { told++ })
+	check := func(step, allowed string, problems int, changes int) {
+		t.Helper()
+		e.Reload(false)
+		for _, topic := range []string{"x", "yy"} {
+			if got := rights.Allows(auth.Publish, topic); got != (topic == allowed) {
+				t.Errorf("%s: publish on %s: %t", step, topic, got)
+			}
+		}
+		if got := e.Problems(); len(got) != problems || told != changes {
+			t.Errorf("%s: problems %q, %d changes, want %d", step, got, told, changes)
+		}
+	}
+	check("at first", "x", 0, 0)
+	write("x.json", strings.Replace(onlyX, "topic/x", "topic/yy", 1))
+	check("a changed policy", "yy", 0, 1)
+	check("nothing", "yy", 0, 1)
+	write("x.json", `{"Version": "2012-10-17", "Statement": [`)
+	check("a bad policy", "yy", 1, 1)
+	check("the same", "yy", 1, 1)
+	write("things.json", `{"a b": {}}`)
+	check("a bad thing too", "yy", 1, 1)
+	write("x.json", onlyX)
+	check("only the thing is bad", "yy", 1, 1)
+	must(os.Remove(filepath.Join(dir, "things.json")))
+	check("all good again", "x", 0, 2)
+	write("attachments.json", `{"alice": ["x"]}`)
+	check("a target that is none", "x", 1, 2)
+	must(os.Rename(dir, dir+"2"))
+	check("the folder is gone", "x", 1, 2)
+	must(os.Rename(dir+"2", dir))
+	must(os.Remove(filepath.Join(dir, "attachments.json")))
+	check("nothing attached", "", 0, 3)
+
+	write("z.json", strings.Replace(onlyX, "topic/x", "topic/yy", 1)) // links that are swapped
+	must(os.Rename(filepath.Join(dir, "z.json"), filepath.Join(dir, "target")))
+	must(os.Remove(filepath.Join(dir, "x.json")))
+	must(os.Symlink("target", filepath.Join(dir, "x.json")))
+	write("attachments.json", `{"user:alice": ["x"]}`)
+	check("a link", "yy", 0, 4)
+	must(os.WriteFile(filepath.Join(dir, "target2"), []byte(onlyX), 0o600))
+	must(os.Rename(filepath.Join(dir, "target2"), filepath.Join(dir, "target")))
+	check("what a link leads to", "x", 0, 5)
+}
