@@ -8,7 +8,7 @@ TOOLS := $(BIN)/tools
 DEADCODE := $(TOOLS)/deadcode-v0.52.0
 GOLANGCI := $(TOOLS)/golangci-lint-v2.15.0
 
-.PHONY: all run build test test-deps race fuzz torture bench cover lint fmt tools ci clean help
+.PHONY: all run build test test-deps race fuzz torture e2e-zigbee2mqtt bench cover lint fmt tools ci clean help
 
 all: build lint test ## build, lint and test
 
@@ -46,6 +46,9 @@ torture: test-deps ## break everything for DURATION (1h), on STORE (pebble, redi
 	go test -count=1 -run '^Test(Model|Crashes)$$' -timeout 2h ./broker/session -args -steps=$(STEPS) -durable-steps=200000
 	go test -count=1 -run '^TestTorture$$' -v -timeout 0 ./test/e2e -args -torture=$(DURATION) -torture.store=$(STORE) -torture.seed=$(SEED)
 
+e2e-zigbee2mqtt: test-deps ## run Zigbee2MQTT itself with umbrad, but for its radio: installs it with npm, takes minutes
+	CI=true go test -count=1 -run '^TestZigbee2MQTT$$' -v -timeout 20m ./test/e2e -args -zigbee2mqtt
+
 bench: ## run the benchmarks (bench/README.md tells how to read them)
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 30m ./...
 
@@ -74,4 +77,4 @@ clean: ## remove what make made
 	rm -rf $(BIN) cover.out
 
 help: ## print this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18

@@ -11,30 +11,35 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/umbradtest"
 	"github.com/umbra-iot/umbra/test/mqtttest"
 )
 
-//go:embed npm/package.json npm/*.js
+//go:embed npm/package.json npm/*.js zigbee2mqtt/package.json zigbee2mqtt/package-lock.json
 var npmFiles embed.FS
+
+// installTime is the longest that the installation of packages may take.
+const installTime = 10 * time.Minute
 
 // minNode is the oldest Node.js that the AWS SDK runs on.
 const minNode = 20
 
-// node runs scripts among the packages that npm/package.json names.
+// node runs scripts among the packages that the package.json of a folder names.
 type node struct {
 	path, dir string
 	env       []string // beside that of the test
 }
 
-// newNode installs the packages, once on a machine: they stay in the user's cache directory.
-func newNode(t *testing.T) node {
+// newNode installs the packages of a folder, once on a machine: they stay in the user's cache directory.
+func newNode(t *testing.T, folder string) node {
 	t.Helper()
 	path := tool(t, "node")
 	npm := tool(t, "npm")
@@ -46,7 +51,9 @@ func newNode(t *testing.T) node {
 	if n, err := strconv.Atoi(major); err != nil || n < minNode {
 		skip(t, "Node.js %s is older than %d", strings.TrimSpace(string(version)), minNode)
 	}
-	dir, err := installOnce(wait(t), npm)
+	ctx, cancel := context.WithTimeout(t.Context(), installTime)
+	defer cancel()
+	dir, err := installOnce(ctx, npm, folder)
 	if err != nil {
 		skip(t, "npm install: %v", err)
 	}
@@ -56,18 +63,24 @@ func newNode(t *testing.T) node {
 // installMu keeps the tests of this process from installing the same packages at the same time.
 var installMu sync.Mutex
 
-func installOnce(ctx context.Context, npm string) (string, error) {
+// installOnce installs what package.json names, as package-lock.json says if there is one.
+func installOnce(ctx context.Context, npm, folder string) (string, error) {
 	installMu.Lock()
 	defer installMu.Unlock()
-	spec, err := npmFiles.ReadFile("npm/package.json")
+	spec, err := npmFiles.ReadFile(folder + "/package.json")
 	if err != nil {
 		return "", err
+	}
+	how := []string{"install", "--no-package-lock"}
+	lock, err := npmFiles.ReadFile(folder + "/package-lock.json")
+	if err == nil {
+		how = []string{"ci"}
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(spec)
+	sum := sha256.Sum256(slices.Concat(spec, lock))
 	dir := filepath.Join(cache, "umbra-e2e", hex.EncodeToString(sum[:8]))
 	if _, err := os.Stat(filepath.Join(dir, "node_modules")); err == nil {
 		return dir, nil
@@ -80,10 +93,15 @@ func installOnce(ctx context.Context, npm string) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(fresh)
-	if err := os.WriteFile(filepath.Join(fresh, "package.json"), spec, 0o600); err != nil {
-		return "", err
+	for name, text := range map[string][]byte{"package.json": spec, "package-lock.json": lock} {
+		if text == nil {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(fresh, name), text, 0o600); err != nil {
+			return "", err
+		}
 	}
-	cmd := exec.CommandContext(ctx, npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts")
+	cmd := exec.CommandContext(ctx, npm, append(how, "--no-audit", "--no-fund", "--ignore-scripts")...)
 	cmd.Dir = fresh
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
@@ -113,7 +131,7 @@ func (n node) run(t *testing.T, script string, args ...string) {
 // TestJavaScriptDevices runs both SDKs of AWS for devices over mutual TLS.
 func TestJavaScriptDevices(t *testing.T) {
 	t.Parallel()
-	n := newNode(t)
+	n := newNode(t, "npm")
 	s := startSecure(t, "--default-policies=operator") // its clients choose their own names
 	s.issue(t, "lamp")
 	_, port, _ := strings.Cut(s.Addr("mqtts"), ":")
@@ -124,7 +142,7 @@ func TestJavaScriptDevices(t *testing.T) {
 // TestJavaScriptPresigned has an SDK of AWS presign the URL of a WebSocket with an access key of Umbra.
 func TestJavaScriptPresigned(t *testing.T) {
 	t.Parallel()
-	n := newNode(t)
+	n := newNode(t, "npm")
 	id, key := credential.NewAccessKey("app", all())
 	users := filepath.Join(t.TempDir(), "users.yaml")
 	f := &credential.File{Keys: map[string]credential.AccessKey{id: key}}
@@ -140,7 +158,7 @@ func TestJavaScriptPresigned(t *testing.T) {
 
 func TestJavaScriptDataPlane(t *testing.T) {
 	t.Parallel()
-	n := newNode(t)
+	n := newNode(t, "npm")
 	u := umbradtest.Start(t, "--store=memory:")
 	kept := dial(t, u.MQTT(), mqtttest.Options{ClientID: "js-kept"})
 	subscribe(t, kept, "js/kept")
