@@ -170,6 +170,15 @@ func checkApply(t *testing.T, doc *shadow.Document, r *shadow.Request, now int64
 	if err != nil {
 		t.Fatalf("Change after %s: %v", state, err)
 	}
+	if doc != nil {
+		redone, err := entry.Redo(doc)
+		if err != nil {
+			t.Fatalf("Redo of %s: %v", state, err)
+		}
+		if got, want := redone.AppendRecord(nil), change.After.AppendRecord(nil); !bytes.Equal(got, want) || redone.Version() != change.After.Version() {
+			t.Errorf("Redo of %s = version %d %q, want version %d %q", state, redone.Version(), got, change.After.Version(), want)
+		}
+	}
 	if !bytes.Equal(doc.AppendRecord(nil), record) || !bytes.Equal(r.State(), state) {
 		t.Errorf("Apply(%s, %s) changed its arguments", record, state)
 	}
@@ -318,6 +327,11 @@ func FuzzDecodeHistory(f *testing.F) {
 		entry, err := shadow.DecodeHistory(1, data)
 		if err != nil {
 			return
+		}
+		if later, err := shadow.DecodeHistory(base.After.Version()+1, data); err == nil {
+			if redone, err := later.Redo(base.After); err == nil {
+				checkRecord(t, redone)
+			}
 		}
 		change, err := entry.Change(base.After)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"unicode/utf8"
 )
 
 // historyFormat is the first byte of a history entry. Then come the operation, what was there before
@@ -150,6 +151,29 @@ func (e *HistoryEntry) Undo(after *Document) (*Document, error) {
 	return newDocument(e.Version-1, state), nil
 }
 
+// Redo returns the document after e, given a live document before it, to the byte what it was then. e must be an
+// update of a document that was live. Versions between the two are taken as lost with what they changed.
+func (e *HistoryEntry) Redo(before *Document) (*Document, error) {
+	if e.Op != OpUpdate || e.before != beforeDocument || !before.exists() || e.Version <= before.version {
+		return nil, fmt.Errorf("shadow: redo of version %d: not an update of version %d", e.Version, before.Version())
+	}
+	p, err := e.parsePatch()
+	if err != nil {
+		return nil, err
+	}
+	return newDocument(e.Version, merge(&before.tree, patch{tree: &p.tree, nulls: p.nulls}, e.Time)), nil
+}
+
+// parsePatch parses the patch of an update.
+func (e *HistoryEntry) parsePatch() (parser, error) {
+	p := newParser(e.Patch)
+	ok := p.parseValue(0, 0) && p.pos == len(e.Patch) && utf8.Valid(p.text) && !p.nullInArray
+	if !ok || p.tape[0].kind != kindNull && (p.tape[0].kind != kindObject || p.checkSections() != "") {
+		return p, fmt.Errorf("shadow: history entry of version %d: patch: %w", e.Version, errDamaged)
+	}
+	return p, nil
+}
+
 // Change rebuilds the Change of e, given the document after it: what an outbox entry still has to
 // announce.
 func (e *HistoryEntry) Change(after *Document) (*Change, error) {
@@ -159,9 +183,9 @@ func (e *HistoryEntry) Change(after *Document) (*Change, error) {
 	}
 	c := &Change{Before: before, After: after, op: e.Op, time: e.Time, token: e.Token}
 	if e.Op == OpUpdate {
-		p := newParser(e.Patch)
-		if !p.parseValue(0, 0) || p.pos != len(e.Patch) {
-			return nil, fmt.Errorf("shadow: history entry of version %d: patch: %w", e.Version, errDamaged)
+		p, err := e.parsePatch()
+		if err != nil {
+			return nil, err
 		}
 		c.patch = p.tree
 	}

@@ -90,6 +90,13 @@ func TestHistoryOfLife(t *testing.T) {
 		if got, want := string(got.AppendRecord(nil)), string(want.AppendRecord(nil)); got != want {
 			t.Errorf("Undo to version %d = %q, want %q", i, got, want)
 		}
+		redone, err := e.Redo(docs[i])
+		if live := docs[i] != nil && !docs[i].Deleted() && e.Op == shadow.OpUpdate; live != (err == nil) {
+			t.Errorf("Redo to version %d: error %v, want one unless a live document was updated", i+1, err)
+		}
+		if err == nil && (redone.Version() != docs[i+1].Version() || string(redone.AppendRecord(nil)) != string(docs[i+1].AppendRecord(nil))) {
+			t.Errorf("Redo to version %d = %d %q, want %q", i+1, redone.Version(), redone.AppendRecord(nil), docs[i+1].AppendRecord(nil))
+		}
 		again, err := e.Change(docs[i+1])
 		if err != nil {
 			t.Fatal(err)
