@@ -49,6 +49,10 @@ type Options struct {
 	HistoryLimit int              // versions that the history of a shadow reaches back; default 100, negative keeps none
 	HistoryAge   time.Duration    // age from which entries may go; default 7 days
 	Now          func() time.Time // default time.Now
+
+	// Redo returns the body of the record after base that entries, the history entries since, have made. A store may
+	// then keep no body for a Write that is Redoable. Default nil: bodies are always kept.
+	Redo func(base Record, entries []Entry) (body []byte, err error)
 }
 
 // WithDefaults returns o with the defaults in place of zero values. A negative HistoryLimit becomes 0.
@@ -94,6 +98,11 @@ type Write struct {
 	Record   Record  // its Version is above Expect
 	History  []Entry // appended; versions above Expect, rising, up to that of Record
 	Announce uint64  // lowest version not yet announced: kept as the shadow's outbox mark unless a lower one stands; 0 leaves the mark alone
+
+	// Redoable says that Options.Redo makes the record of that of Expect, which lives, and History, which has an entry
+	// for each version. Seen is when Expect was last known to be the stored version, in ms since the epoch.
+	Redoable bool
+	Seen     int64
 }
 
 // Mark says that versions from Version on of a shadow have to be announced

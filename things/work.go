@@ -209,11 +209,18 @@ func (w *worker) accept(j *job, r statestore.Record, now int64) bool {
 // write makes the store's write of a job. Its slices live in the worker's buffer until the next round.
 func (w *worker) write(j *job) statestore.Write {
 	l := j.lane
-	out := statestore.Write{Key: l.key(), Expect: l.doc.Version(), Announce: l.doc.Version() + 1}
+	out := statestore.Write{
+		Key:      l.key(),
+		Expect:   l.doc.Version(),
+		Announce: l.doc.Version() + 1,
+		Redoable: l.doc != nil && !l.doc.Deleted(),
+		Seen:     l.verified,
+	}
 	for _, c := range j.calls {
 		if c.change == nil {
 			continue
 		}
+		out.Redoable = out.Redoable && c.req.Op == shadow.OpUpdate
 		from := len(w.buf)
 		w.buf = c.change.AppendHistory(w.buf, c.req.Author)
 		out.History = append(out.History, statestore.Entry{

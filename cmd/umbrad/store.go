@@ -13,6 +13,7 @@ import (
 	"github.com/umbra-iot/umbra/statestore/memstore"
 	"github.com/umbra-iot/umbra/statestore/pebblestore"
 	"github.com/umbra-iot/umbra/statestore/redisstore"
+	"github.com/umbra-iot/umbra/things"
 )
 
 // Pauses between two attempts to open a store.
@@ -32,7 +33,7 @@ func checkStore(name string) error {
 // openStore opens the store of cfg, trying again for as long as cfg says. kind is its scheme.
 func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store statestore.Store, kind string, err error) {
 	kind, rest, _ := strings.Cut(cfg.Store, ":")
-	options := statestore.Options{HistoryLimit: cfg.History.Versions, HistoryAge: cfg.History.Age}
+	options := statestore.Options{HistoryLimit: cfg.History.Versions, HistoryAge: cfg.History.Age, Redo: things.Redo}
 	if options.HistoryLimit == 0 {
 		options.HistoryLimit = -1
 	}

@@ -19,7 +19,7 @@ import (
 
 var lamp = statestore.Key{Thing: "lamp"}
 
-// put is a write of version expect+1 that has to be announced.
+// put is a write of version expect+1 that has to be announced and, but for the first, can be redone.
 func put(key statestore.Key, expect uint64) statestore.Write {
 	v, now := expect+1, time.Now().UnixMilli()
 	return statestore.Write{
@@ -28,7 +28,31 @@ func put(key statestore.Key, expect uint64) statestore.Write {
 		Record:   statestore.Record{Version: v, Modified: now, Body: fmt.Appendf(nil, "body %d", v)},
 		History:  []statestore.Entry{{Version: v, Time: now, Body: fmt.Appendf(nil, "change %d", v)}},
 		Announce: v,
+		Redoable: expect > 0,
+		Seen:     now + time.Hour.Milliseconds(), // as if every connection were older
 	}
+}
+
+// whole is a write as put makes it that cannot be redone.
+func whole(key statestore.Key, expect uint64) statestore.Write {
+	w := put(key, expect)
+	w.Redoable = false
+	return w
+}
+
+// redo makes the body of a version as put does, from the one before.
+func redo(base statestore.Record, entries []statestore.Entry) ([]byte, error) {
+	v := base.Version
+	if string(base.Body) != fmt.Sprint("body ", v) {
+		return nil, fmt.Errorf("base of version %d has body %q", v, base.Body)
+	}
+	for _, e := range entries {
+		if string(e.Body) != fmt.Sprint("change ", e.Version) || e.Version <= v {
+			return nil, fmt.Errorf("entry after version %d is %d %q", v, e.Version, e.Body)
+		}
+		v = e.Version
+	}
+	return fmt.Appendf(nil, "body %d", v), nil
 }
 
 func commit(ctx context.Context, s statestore.Store, writes ...statestore.Write) error {
@@ -37,7 +61,7 @@ func commit(ctx context.Context, s statestore.Store, writes ...statestore.Write)
 
 func open(t *testing.T, url string, o redisstore.Options) *redisstore.Store {
 	t.Helper()
-	s, err := redisstore.Open(t.Context(), url, statestore.Options{}, o)
+	s, err := redisstore.Open(t.Context(), url, statestore.Options{Redo: redo}, o)
 	if err != nil {
 		t.Fatalf("Open() = %v", err)
 	}
@@ -108,7 +132,7 @@ func TestScriptsLost(t *testing.T) {
 	s := open(t, r.URL, redisstore.Options{})
 	for v := range uint64(5) {
 		r.Do("SCRIPT FLUSH")
-		mustCommit(t, s, put(lamp, v), put(statestore.Key{Thing: "other"}, v))
+		mustCommit(t, s, whole(lamp, v), whole(statestore.Key{Thing: "other"}, v))
 		if err := s.Announced(t.Context(), []statestore.Mark{{Key: lamp, Version: v + 2}}); err != nil {
 			t.Fatalf("Announced() = %v", err)
 		}
@@ -235,7 +259,7 @@ func TestRefused(t *testing.T) {
 		{"CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OOM"},
 		{"CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0", "NOREPLICAS"},
 		{"REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY"},
-		{"ACL SETUSER default -evalsha -eval", "ACL SETUSER default +evalsha +eval", "NOPERM"},
+		{"ACL SETUSER default -evalsha -eval -xadd", "ACL SETUSER default +evalsha +eval +xadd", "NOPERM"},
 	} {
 		t.Run(c.want, func(t *testing.T) {
 			t.Parallel()
@@ -243,9 +267,11 @@ func TestRefused(t *testing.T) {
 			s := open(t, r.URL, redisstore.Options{})
 			mustCommit(t, s, put(lamp, 0))
 			r.Do(c.refuse)
-			err := commit(within(t, 500*time.Millisecond), s, put(lamp, 1))
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("Commit after %s = %v, want %q", c.refuse, err, c.want)
+			for _, w := range []statestore.Write{put(lamp, 1), whole(lamp, 1)} {
+				err := commit(within(t, 500*time.Millisecond), s, w)
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("Commit after %s = %v, want %q", c.refuse, err, c.want)
+				}
 			}
 			checkShadow(t, s, lamp, 1, 1)
 			r.Do(c.accept)

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -10,13 +11,13 @@ import (
 	"github.com/umbra-iot/umbra/statestore/storetest"
 )
 
-// length returns the number of fields of a hash.
+// length returns the number of commits that Redis holds of a shadow.
 func length(t *testing.T, r *storetest.RedisServer, key string) int {
 	t.Helper()
-	reply := r.Do("HLEN " + key)
+	reply := r.Do("XLEN " + key)
 	n, err := strconv.Atoi(reply)
 	if err != nil {
-		t.Fatalf("HLEN %s = %q", key, reply)
+		t.Fatalf("XLEN %s = %q", key, reply)
 	}
 	return n
 }
@@ -39,17 +40,21 @@ func TestHistoryIsShortened(t *testing.T) {
 	t.Parallel()
 	r := storetest.Redis(t)
 	var v uint64
-	for _, limit := range []int{40, 10, -1} {
-		s, err := redisstore.Open(t.Context(), r.URL, statestore.Options{HistoryLimit: limit}, redisstore.Options{})
+	for limit, most := range map[int]int{200: 300, 40: 140, 5: 5, -1: 1} { // it may take a node of the stream with 100 more
+		s, err := redisstore.Open(t.Context(), r.URL, statestore.Options{HistoryLimit: limit, Redo: redo}, redisstore.Options{})
 		if err != nil {
 			t.Fatalf("Open() = %v", err)
 		}
-		for range 100 {
+		for range 350 {
 			mustCommit(t, s, put(lamp, v))
 			v++
 		}
-		if n, most := length(t, r, lampKey(t, r)), max(limit, 0)+2+32; n > most {
-			t.Errorf("after version %d with limit %d Redis holds %d fields, want at most %d", v, limit, n, most)
+		if n := length(t, r, lampKey(t, r)); n > most {
+			t.Errorf("after version %d with limit %d Redis holds %d commits, want at most %d", v, limit, n, most)
+		}
+		records, err := s.Load(t.Context(), []statestore.Key{lamp})
+		if want := fmt.Sprint("body ", v); err != nil || string(records[0].Body) != want {
+			t.Errorf("Load() at version %d with limit %d = %+v, %v, want %q", v, limit, records, err, want)
 		}
 		if err := s.Close(); err != nil {
 			t.Errorf("Close() = %v", err)
@@ -57,35 +62,43 @@ func TestHistoryIsShortened(t *testing.T) {
 	}
 }
 
-// TestSweepRemovesOldHistory of a shadow that has not changed, and of no other.
+// TestSweepRemovesOldHistory of a shadow that has not changed, but for what the record is made of, and of no other.
 func TestSweepRemovesOldHistory(t *testing.T) {
 	t.Parallel()
 	r := storetest.Redis(t)
 	now := time.Now()
-	s, err := redisstore.Open(t.Context(), r.URL, statestore.Options{Now: func() time.Time { return now }}, redisstore.Options{})
+	s, err := redisstore.Open(t.Context(), r.URL, statestore.Options{Now: func() time.Time { return now }, Redo: redo}, redisstore.Options{})
 	if err != nil {
 		t.Fatalf("Open() = %v", err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	named, fresh := statestore.Key{Thing: "lamp", Shadow: "config"}, statestore.Key{Thing: "fresh"}
-	for v := range uint64(3) {
+	for v := range uint64(21) {
 		mustCommit(t, s, put(lamp, v), put(named, v))
 	}
 	now = now.Add(statestore.DefaultHistoryAge + time.Hour)
-	w := put(fresh, 0)
-	w.Record.Modified = now.UnixMilli()
-	mustCommit(t, s, w)
+	for v := range uint64(21) {
+		w := put(fresh, v)
+		w.Record.Modified = now.UnixMilli()
+		mustCommit(t, s, w)
+	}
 	if err := s.Sweep(t.Context()); err != nil {
 		t.Fatalf("Sweep() = %v", err)
 	}
-	for key, want := range map[statestore.Key]int{lamp: 0, named: 0, fresh: 1} {
-		got, err := s.History(t.Context(), key, 0, 10)
+	for key, want := range map[statestore.Key]int{lamp: 6, named: 6, fresh: 21} { // versions 16 to 21
+		got, err := s.History(t.Context(), key, 0, 100)
 		if err != nil || len(got) != want {
 			t.Errorf("History(%v) after Sweep = %d entries, %v, want %d", key, len(got), err, want)
 		}
 	}
-	if n := length(t, r, lampKey(t, r)); n != 2 {
-		t.Errorf("Redis holds %d fields of a shadow without history, want 2", n)
+	records, err := s.Load(t.Context(), []statestore.Key{lamp, named, fresh})
+	if err != nil {
+		t.Fatalf("Load() after Sweep = %v", err)
+	}
+	for _, r := range records {
+		if r.Version != 21 || string(r.Body) != "body 21" {
+			t.Errorf("Load() after Sweep has version %d, %q, want 21", r.Version, r.Body)
+		}
 	}
 }
 

@@ -21,10 +21,13 @@ const buckets = 64
 // thing from the shadow and the classic shadow has none.
 //
 //	P:format                the format marker, a string
-//	P:{B}:shadow:THING SHADOW  a shadow, a hash: "v" the header of its record, "d" the body, a version the history entry of that
+//	P:{B}:shadow:THING SHADOW  a shadow, a stream of its commits
 //	P:{B}:shadows:THING        names of shadows that are not deleted, a sorted set
 //	P:{B}:things               names of things that have any, a sorted set
 //	P:{B}:outbox:NODE          marks of a node, a hash
+//
+// The id of a commit is the version after the one before it. Its fields: "v" the header of the record, "d" its body, and a
+// version the history entry of that. The body is left out when history makes it of the body before, see bodyEvery.
 //
 // The items of a node share a hash tag of their own, I = "mqtt-NODE", since a Put is done whole.
 //
@@ -80,7 +83,7 @@ func cutName(s string) statestore.Key {
 	return statestore.Key{Thing: thing, Shadow: shadow}
 }
 
-// Fields of a shadow. The others are versions in decimal.
+// Fields of a commit. The others are versions in decimal.
 const (
 	headerField = "v"
 	bodyField   = "d"
@@ -140,21 +143,6 @@ func parseHeader(header string, now time.Time) (statestore.Record, error) {
 		return statestore.Record{}, nil
 	}
 	r.Deleted = header[startLen-1] == 'd'
-	return r, nil
-}
-
-// parseRecord returns the record with these values of the header and body fields, as parseHeader does.
-func parseRecord(values []any, now time.Time) (statestore.Record, error) {
-	header, _ := values[0].(string)
-	r, err := parseHeader(header, now)
-	if err != nil || r.Version == 0 {
-		return r, err
-	}
-	body, ok := values[1].(string)
-	if !ok {
-		return statestore.Record{}, errDamaged
-	}
-	r.Body = []byte(body)
 	return r, nil
 }
 

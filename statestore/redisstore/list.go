@@ -2,9 +2,7 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
@@ -86,10 +84,10 @@ func (s *Store) appendInfos(ctx context.Context, list []statestore.Info, thing s
 	if len(names) == 0 {
 		return list, nil
 	}
-	headers := make([]*redis.StringCmd, len(names))
+	newest := make([]*redis.XMessageSliceCmd, len(names))
 	err := s.read(ctx, "list shadows", func(p redis.Pipeliner) {
 		for i, name := range names {
-			headers[i] = p.HGet(ctx, s.keys.shadow(statestore.Key{Thing: thing, Shadow: name}), headerField)
+			newest[i] = p.XRevRangeN(ctx, s.keys.shadow(statestore.Key{Thing: thing, Shadow: name}), "+", "-", 1)
 		}
 	})
 	if err != nil {
@@ -97,9 +95,9 @@ func (s *Store) appendInfos(ctx context.Context, list []statestore.Info, thing s
 	}
 	now := s.options.Now()
 	for i, name := range names {
-		r, err := parseHeader(headers[i].Val(), now)
+		r, err := parseHeader(headerOf(newest[i].Val()), now)
 		if err != nil {
-			return nil, fmt.Errorf("redisstore: record of %q %q: %w", thing, name, err)
+			return nil, damaged("record", statestore.Key{Thing: thing, Shadow: name}, err)
 		}
 		if r.Version != 0 && !r.Deleted {
 			list = append(list, statestore.Info{Shadow: name, Version: r.Version, Modified: r.Modified})
@@ -110,30 +108,25 @@ func (s *Store) appendInfos(ctx context.Context, list []statestore.Info, thing s
 
 // History implements statestore.Store.
 func (s *Store) History(ctx context.Context, key statestore.Key, after uint64, limit int) ([]statestore.Entry, error) {
-	var reply *redis.MapStringStringCmd
+	var reply *redis.XMessageSliceCmd
 	err := s.read(ctx, "history", func(p redis.Pipeliner) {
-		reply = p.HGetAll(ctx, s.keys.shadow(key))
+		reply = p.XRevRange(ctx, s.keys.shadow(key), "+", "-")
 	})
 	if err != nil {
 		return nil, err
 	}
-	fields := reply.Val()
-	r, err := parseHeader(fields[headerField], s.options.Now())
+	r, err := parseHeader(headerOf(reply.Val()), s.options.Now())
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: record of %q %q: %w", key.Thing, key.Shadow, err)
+		return nil, damaged("record", key, err)
 	}
-	kept := max(after, r.Version-min(uint64(s.options.HistoryLimit), r.Version)) + 1
-	var list []statestore.Entry
-	for v := kept; v <= r.Version && len(list) < limit; v++ {
-		value, ok := fields[strconv.FormatUint(v, 10)]
-		if !ok {
-			continue
-		}
-		e, err := parseEntry(v, value)
-		if err != nil {
-			return nil, fmt.Errorf("redisstore: history of %q %q: %w", key.Thing, key.Shadow, err)
-		}
-		list = append(list, e)
+	if r.Version == 0 {
+		return nil, nil
 	}
-	return list, nil
+	list, err := parseEntries(reply.Val())
+	if err != nil {
+		return nil, damaged("history", key, err)
+	}
+	oldest := max(after, r.Version-min(uint64(s.options.HistoryLimit), r.Version))
+	list = slices.DeleteFunc(list, func(e statestore.Entry) bool { return e.Version <= oldest })
+	return list[:min(limit, len(list))], nil
 }

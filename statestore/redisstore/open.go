@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,7 +19,7 @@ import (
 
 const (
 	// format is the version of the data format of this package.
-	format = "2"
+	format = "3"
 	// ioTimeout bounds dialing, sending and each reply, unless the URL says otherwise.
 	ioTimeout = 1500 * time.Millisecond
 )
@@ -38,14 +39,19 @@ type Options struct {
 //
 // Further parameters are those of go-redis' ParseURL, ParseFailoverURL and
 // ParseClusterURL, such as read_timeout and pool_size. Open fails when Redis
-// does not answer in about 2 seconds, may evict keys, or has data of another
-// format. Errors contain no password.
+// does not answer in about 2 seconds, is older than 6.2, may evict keys, or has
+// data of another format. Errors contain no password.
 //
 // Open turns off the log of the go-redis package for the whole program: it has
 // no format of its own to fit ours, and repeats what is returned as errors.
 func Open(ctx context.Context, rawURL string, o statestore.Options, ro Options) (*Store, error) {
 	logging.Disable()
-	client, err := newClient(rawURL)
+	o = o.WithDefaults()
+	connected := new(atomic.Int64)
+	client, err := newClient(rawURL, func(context.Context, *redis.Conn) error {
+		connected.Store(o.Now().UnixMilli())
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: %w", err)
 	}
@@ -53,7 +59,7 @@ func Open(ctx context.Context, rawURL string, o statestore.Options, ro Options) 
 	if strings.ContainsAny(prefix, "{}") {
 		return nil, fmt.Errorf("redisstore: prefix %q has braces", prefix)
 	}
-	s := newStore(client, o, newKeys(prefix, cmp.Or(ro.Node, "node")))
+	s := newStore(client, connected, o, newKeys(prefix, cmp.Or(ro.Node, "node")))
 	if err := s.check(ctx, ro.AllowEviction); err != nil {
 		return nil, fmt.Errorf("redisstore: open: %w", errors.Join(err, client.Close()))
 	}
@@ -69,6 +75,9 @@ func (s *Store) check(ctx context.Context, allowEviction bool) error {
 	d, err := s.Report(ctx)
 	if err != nil {
 		return err
+	}
+	if d.tooOld() {
+		return fmt.Errorf("this is Redis %s, at least 6.2 is needed", d.Version)
 	}
 	if d.Evicts() && !allowEviction {
 		return fmt.Errorf("maxmemory-policy is %s, which silently deletes shadows: set it to noeviction", d.MaxMemoryPolicy)
@@ -91,15 +100,15 @@ func (s *Store) check(ctx context.Context, allowEviction bool) error {
 
 // CheckURL reports what Open would not accept about a URL, without a connection.
 func CheckURL(rawURL string) error {
-	client, err := newClient(rawURL)
+	client, err := newClient(rawURL, nil)
 	if err != nil {
 		return err
 	}
 	return client.Close()
 }
 
-// newClient returns the client for a URL. It does not connect.
-func newClient(rawURL string) (redis.UniversalClient, error) {
+// newClient returns the client for a URL. It does not connect; when it does, it calls onConnect.
+func newClient(rawURL string, onConnect func(context.Context, *redis.Conn) error) (redis.UniversalClient, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Host == "" {
 		// The error of url.Parse shows the URL, and with it the password.
@@ -112,6 +121,7 @@ func newClient(rawURL string) (redis.UniversalClient, error) {
 			return nil, err
 		}
 		setFailover(o)
+		o.OnConnect = onConnect
 		return redis.NewFailoverClient(o), nil
 	case query.Has("addr"):
 		o, err := redis.ParseClusterURL(rawURL)
@@ -119,6 +129,7 @@ func newClient(rawURL string) (redis.UniversalClient, error) {
 			return nil, err
 		}
 		setCluster(o)
+		o.OnConnect = onConnect
 		return redis.NewClusterClient(o), nil
 	}
 	o, err := redis.ParseURL(rawURL)
@@ -126,6 +137,7 @@ func newClient(rawURL string) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	setSingle(o)
+	o.OnConnect = onConnect
 	return redis.NewClient(o), nil
 }
 

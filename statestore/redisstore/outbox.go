@@ -16,14 +16,14 @@ import (
 const (
 	// flushEvery is how long marks that can go may wait for a commit that takes them along.
 	flushEvery = time.Second
-	// takeMost bounds how many of them go along with one call of the script.
+	// takeMost bounds how many of them go along with a group of writes.
 	takeMost = 128
 	// outboxMany is the number of waiting marks that are removed though no commit comes.
 	outboxMany = 4096
 )
 
-// outbox knows the marks of this node. In Redis, one mark stands for all writes of a call of the
-// script; it goes after the last of them was announced, with a later call.
+// outbox knows the marks of this node. In Redis, one mark stands for a group of writes; it goes
+// after the last of them was announced, with a later group.
 //
 // A mark is a field of the node's outbox in a bucket. Its value has a line for each shadow: first
 // version, last version, name.

@@ -24,6 +24,16 @@ func (d Durability) Evicts() bool {
 	return d.MaxMemoryPolicy != "noeviction" && d.MaxMemoryPolicy != unknown
 }
 
+// tooOld reports whether a Redis of this version lacks commands that shadows are kept with: XADD with NOMKSTREAM came
+// with 6.2.
+func (d Durability) tooOld() bool {
+	first, rest, _ := strings.Cut(d.Version, ".")
+	second, _, _ := strings.Cut(rest, ".")
+	major, err := strconv.Atoi(first)
+	minor, err2 := strconv.Atoi(second)
+	return err == nil && err2 == nil && (major < 6 || major == 6 && minor < 2)
+}
+
 // Loss says in words what an acknowledged commit does not survive.
 func (d Durability) Loss() string {
 	switch {

@@ -2,10 +2,10 @@
 // them: a single server, one behind Sentinel, or a Redis Cluster.
 //
 // Durability: that of the server's settings; Report says what they promise. A
-// commit is one round trip with one script call for all writes (on a Cluster: for
-// all of a slot), which Redis does whole or not at all. Commands are sent again after a lost connection, while
-// Redis loads its data or fails over, as long as the caller's deadline allows;
-// a write is recognised if it arrives twice.
+// shadow is a stream, and a write one entry of it, so Redis does it whole or not
+// at all; all writes of a commit are one round trip. Commands are sent again after
+// a lost connection, while Redis loads its data or fails over, as long as the
+// caller's deadline allows; a write is recognised if it arrives twice.
 package redisstore
 
 import (
@@ -35,6 +35,8 @@ type Store struct {
 	writeID atomic.Uint64 // id of the last write; begins at random, so that nodes differ
 	outbox  outbox
 
+	connected *atomic.Int64 // when the newest connection was made, ms since the epoch
+
 	sweepMu sync.Mutex // guards swept
 	swept   time.Time  // when old history was last looked for
 
@@ -47,15 +49,16 @@ type Store struct {
 
 var _ statestore.Store = (*Store)(nil)
 
-func newStore(client redis.UniversalClient, o statestore.Options, k *keys) *Store {
+func newStore(client redis.UniversalClient, connected *atomic.Int64, o statestore.Options, k *keys) *Store {
 	s := &Store{
-		options: o.WithDefaults(),
-		keys:    k,
-		client:  client,
-		outbox:  outbox{due: map[statestore.Key]*due{}},
-		write:   newScript(writeSource),
-		put:     newScript(putSource),
-		stop:    make(chan struct{}),
+		options:   o,
+		keys:      k,
+		client:    client,
+		connected: connected,
+		outbox:    outbox{due: map[statestore.Key]*due{}},
+		write:     newScript(writeSource),
+		put:       newScript(putSource),
+		stop:      make(chan struct{}),
 	}
 	_, s.cluster = client.(*redis.ClusterClient)
 	s.writeID.Store(rand.Uint64())
@@ -68,10 +71,10 @@ func (s *Store) Load(ctx context.Context, keys []statestore.Key) ([]statestore.R
 	if len(keys) == 0 {
 		return records, s.begin(ctx)
 	}
-	replies := make([]*redis.SliceCmd, len(keys))
+	replies := make([]*redis.XMessageSliceCmd, len(keys))
 	err := s.read(ctx, "load", func(p redis.Pipeliner) {
 		for i, k := range keys {
-			replies[i] = p.HMGet(ctx, s.keys.shadow(k), headerField, bodyField)
+			replies[i] = p.XRevRangeN(ctx, s.keys.shadow(k), "+", "-", bodyEvery)
 		}
 	})
 	if err != nil {
@@ -79,8 +82,8 @@ func (s *Store) Load(ctx context.Context, keys []statestore.Key) ([]statestore.R
 	}
 	now := s.options.Now()
 	for i, reply := range replies {
-		if records[i], err = parseRecord(reply.Val(), now); err != nil {
-			return nil, fmt.Errorf("redisstore: record of %q %q: %w", keys[i].Thing, keys[i].Shadow, err)
+		if records[i], err = s.parseRecord(reply.Val(), now); err != nil {
+			return nil, damaged("record", keys[i], err)
 		}
 	}
 	return records, nil

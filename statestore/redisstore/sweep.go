@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"slices"
-	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
@@ -81,28 +80,20 @@ func (s *Store) sweepShadows(ctx context.Context, thing string, names []string, 
 	if len(infos) == 0 {
 		return nil
 	}
-	fields := make([]*redis.StringSliceCmd, len(infos))
+	newest := make([]*redis.XMessageSliceCmd, len(infos))
 	err = s.read(ctx, "sweep", func(p redis.Pipeliner) {
 		for i, info := range infos {
-			fields[i] = p.HKeys(ctx, s.keys.shadow(statestore.Key{Thing: thing, Shadow: info.Shadow}))
+			newest[i] = p.XRevRangeN(ctx, s.keys.shadow(statestore.Key{Thing: thing, Shadow: info.Shadow}), "+", "-", bodyEvery)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	return s.read(ctx, "sweep", func(p redis.Pipeliner) { // which does nothing when there is none
+	return s.read(ctx, "sweep", func(p redis.Pipeliner) {
 		for i, info := range infos {
-			if old := versionsUpTo(info.Version, fields[i].Val()); len(old) > 0 {
-				p.HDel(ctx, s.keys.shadow(statestore.Key{Thing: thing, Shadow: info.Shadow}), old...)
+			if body := bodyOf(newest[i].Val()); body >= 0 { // what is older than it is only history
+				p.XTrimMinID(ctx, s.keys.shadow(statestore.Key{Thing: thing, Shadow: info.Shadow}), newest[i].Val()[body].ID)
 			}
 		}
-	})
-}
-
-// versionsUpTo returns the fields of a shadow that are history entries of versions up to the last.
-func versionsUpTo(last uint64, fields []string) []string {
-	return slices.DeleteFunc(fields, func(f string) bool {
-		v, err := strconv.ParseUint(f, 10, 64)
-		return err != nil || v > last
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/umbra-iot/umbra/statestore"
 )
@@ -160,6 +161,47 @@ func testAliasing(s *suite) {
 	r, e := check()
 	r.Body[0], e.Body[0] = 'Y', 'Y'
 	check()
+}
+
+// redo appends what the entries say to the body.
+func redo(base statestore.Record, entries []statestore.Entry) ([]byte, error) {
+	body := base.Body
+	for _, e := range entries {
+		body = fmt.Appendf(body, " %d:%s", e.Version, e.Body)
+	}
+	return body, nil
+}
+
+// testRedoable lets a shadow live by changes, some of them together, between them a whole body, a death and a conflict.
+func testRedoable(s *suite) {
+	s.clock.advance(time.Second)
+	last := s.put(lamp, 0, "born")
+	s.mustCommit(last)
+	for i := range 60 {
+		s.clock.advance(time.Millisecond)
+		w := s.put(lamp, last.Record.Version, "")
+		w.History = nil
+		for v := w.Expect + 1; v <= w.Expect+1+uint64(i%3); v++ {
+			w.History = append(w.History, statestore.Entry{Version: v, Time: s.clock.now.Load(), Body: []byte{byte(i)}})
+			w.Record.Version = v
+		}
+		switch {
+		case i%20 == 13:
+			w = s.bury(lamp, last.Record.Version, time.Hour)
+		case i%20 == 14 || i%11 == 5:
+			w.Record.Body = []byte("whole")
+		default:
+			w.Redoable, w.Seen = true, s.clock.now.Load()
+			var err error
+			if w.Record.Body, err = redo(last.Record, w.History); err != nil {
+				s.Fatal(err)
+			}
+		}
+		s.mustCommit(w)
+		s.wantCommit([]statestore.Write{w}, statestore.ErrConflict)
+		s.wantLoad([]statestore.Key{lamp}, w.Record)
+		last = w
+	}
 }
 
 func testConcurrent(s *suite) {
