@@ -129,7 +129,7 @@ func newServer(ctx context.Context, cfg *config.Config, store statestore.Store, 
 	if kind != "memory" {
 		options.Store = measured
 	}
-	options.Presence = cfg.Presence
+	options.Presence, options.Origins = cfg.Presence, cfg.Origins
 	if cfg.AWSStrict {
 		options.Profile = broker.AWS()
 	}

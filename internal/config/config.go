@@ -50,6 +50,7 @@ type Config struct {
 	StrangerBytes  int
 	PerAddress     int
 	AllowAnonymous bool
+	Origins        []string // patterns of sites that may use WebSocket
 	Authz          Authz
 
 	Data          string

@@ -365,6 +365,10 @@ func TestListeners(t *testing.T) {
 		{[]string{"--listeners=mqtt://127.0.0.1:1?auth=hope"}, "not one of"},
 		{[]string{"--listeners=mqtt://127.0.0.1:1?proxy-from=x"}, "neither an address nor a network"},
 		{[]string{"--listeners=mqtt://127.0.0.1:1 ws://[::1]:2?proxy-from=10.0.0.0/8,::1"}, ""},
+		{[]string{"--websocket-origins=app.example:8443,https://*.example,[[]::1]"}, ""},
+		{[]string{"--websocket-origins=https://app.example/"}, "no origin such as"},
+		{[]string{"--websocket-origins=a,,b"}, "no origin such as"},
+		{[]string{"--websocket-origins=[a"}, "no origin such as"},
 		{[]string{"--jwt-keys=k"}, "jwt-issuer"},
 		{[]string{"--auth=jwt"}, "jwt-keys"},
 		{[]string{"--auth=webhook"}, "webhook-url"},
@@ -389,6 +393,8 @@ func TestWarnings(t *testing.T) {
 		{[]string{"--mqtt=0.0.0.0:1883", "--users=none.yaml"}, "in clear text: use mqtts"},
 		{[]string{"--mqtts=0.0.0.0:1883", "--users=none.yaml", "--tls-cert=c", "--tls-key=k"}, ""},
 		{[]string{"--webhook-url=http://192.0.2.1/"}, "use https"},
+		{[]string{"--websocket-origins=https://app.example"}, ""},
+		{[]string{"--websocket-origins=app.example,*"}, "pages of every site"},
 	} {
 		c, err := load(nil, tt.args...)
 		if err != nil {

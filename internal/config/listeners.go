@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -363,6 +364,27 @@ func (v prefixes) Set(s string) error {
 			p = netip.PrefixFrom(addr, addr.BitLen())
 		}
 		*v.p = append(*v.p, p.Masked())
+	}
+	return nil
+}
+
+// origins is a list of patterns of hosts, each perhaps with its scheme, with commas between them.
+type origins struct{ p *[]string }
+
+func (v origins) Set(s string) error {
+	*v.p = nil
+	if s == "" {
+		return nil
+	}
+	for w := range strings.SplitSeq(s, ",") {
+		_, host, found := strings.Cut(w, "://")
+		if !found {
+			host = w
+		}
+		if _, err := path.Match(w, ""); err != nil || host == "" || strings.ContainsAny(host, "/ ") {
+			return fmt.Errorf("%q is no origin such as https://app.example or *.example", w)
+		}
+		*v.p = append(*v.p, w)
 	}
 	return nil
 }

@@ -82,6 +82,10 @@ func (c *Config) listenerSettings() []Setting {
 			Help: "serve addresses that are not loopback although anybody who reaches them may do everything",
 		},
 		{
+			Name: "websocket-origins", Group: group, value: origins{&c.Origins},
+			Help: "sites whose pages may connect over WebSocket, besides those of the server's own host and port: hosts, or origins such as `https://app.example`, with commas between them; `*` and `?` are wildcards, and `*` alone is every site",
+		},
+		{
 			Name: "proxy-from", Group: group, value: prefixes{&c.Proxies},
 			Help: "addresses and networks of proxies, with commas between them; every connection has to come from one and begin with a PROXY header of version 2",
 		},

@@ -28,6 +28,9 @@ func (c *Config) Warnings() []string {
 			list = append(list, name+": what decides who gets in crosses the network in clear text: use https")
 		}
 	}
+	if slices.Contains(c.Origins, "*") {
+		list = append(list, "websocket-origins: pages of every site may connect with what the browsers of their visitors can reach")
+	}
 	if c.Users != "" && credential.IsExposed(c.Users) {
 		list = append(list, "users: others than its owner may read "+c.Users+": chmod 600")
 	}

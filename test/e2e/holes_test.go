@@ -95,22 +95,37 @@ func TestWebSocketFrames(t *testing.T) {
 	}
 }
 
-// TestWebSocketOrigin refuses browsers that another site sends.
+// TestWebSocketOrigin refuses browsers that another site sends, unless the settings name it.
 func TestWebSocketOrigin(t *testing.T) {
 	t.Parallel()
-	u := umbradtest.Start(t, "--store=memory:")
-	for header, want := range map[string]string{
-		"":                                      "101",
-		"Origin: http://umbra.example\r\n":      "101",
-		"Origin: https://evil.example\r\n":      "403",
-		"Origin: null\r\n":                      "403",
-		"Origin: http://umbra.example.evil\r\n": "403",
+	for _, tt := range []struct {
+		origins string
+		accepts map[string]bool // by the header Origin
+	}{
+		{"", map[string]bool{
+			"": true, "http://umbra.example": true, "https://evil.example": false, "null": false, "http://umbra.example.evil": false,
+		}},
+		{"https://app.example,*.friends.example:8443", map[string]bool{
+			"": true, "http://umbra.example": true, "https://app.example": true, "http://app.example": false, "https://app.example.evil": false,
+			"https://a.friends.example:8443": true, "https://a.friends.example": false, "null": false,
+		}},
+		{"*", map[string]bool{"https://evil.example": true, "null": true}},
 	} {
-		c := open(t, u.HTTP())
-		_ = c.SetDeadline(time.Now().Add(patience))
-		_, _ = io.WriteString(c, upgrade(header))
-		if head := readHead(t, c); !strings.HasPrefix(head, "HTTP/1.1 "+want+" ") {
-			t.Errorf("with %q the answer is %s, want %s", header, head, want)
+		u := umbradtest.Start(t, "--store=memory:", "--websocket-origins="+tt.origins)
+		for origin, accepted := range tt.accepts {
+			header, want := "Origin: "+origin+"\r\n", "403"
+			if origin == "" {
+				header = ""
+			}
+			if accepted {
+				want = "101"
+			}
+			c := open(t, u.HTTP())
+			_ = c.SetDeadline(time.Now().Add(patience))
+			_, _ = io.WriteString(c, upgrade(header))
+			if head := readHead(t, c); !strings.HasPrefix(head, "HTTP/1.1 "+want+" ") {
+				t.Errorf("with the origins %q and a page of %q the answer is %s, want %s", tt.origins, origin, head, want)
+			}
 		}
 	}
 }
