@@ -19,7 +19,7 @@ const (
 	groupWrites = 128
 	// bodyEvery is the number of versions after which a body is kept though history would do. It bounds what has to be
 	// read and done once more to load a record.
-	bodyEvery = 8
+	bodyEvery = 16
 )
 
 // Commit implements statestore.Store.

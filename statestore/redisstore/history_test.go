@@ -73,11 +73,11 @@ func TestSweepRemovesOldHistory(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	named, fresh := statestore.Key{Thing: "lamp", Shadow: "config"}, statestore.Key{Thing: "fresh"}
-	for v := range uint64(21) {
+	for v := range uint64(37) {
 		mustCommit(t, s, put(lamp, v), put(named, v))
 	}
 	now = now.Add(statestore.DefaultHistoryAge + time.Hour)
-	for v := range uint64(21) {
+	for v := range uint64(37) {
 		w := put(fresh, v)
 		w.Record.Modified = now.UnixMilli()
 		mustCommit(t, s, w)
@@ -85,7 +85,7 @@ func TestSweepRemovesOldHistory(t *testing.T) {
 	if err := s.Sweep(t.Context()); err != nil {
 		t.Fatalf("Sweep() = %v", err)
 	}
-	for key, want := range map[statestore.Key]int{lamp: 6, named: 6, fresh: 21} { // versions 16 to 21
+	for key, want := range map[statestore.Key]int{lamp: 6, named: 6, fresh: 37} { // versions 32 to 37
 		got, err := s.History(t.Context(), key, 0, 100)
 		if err != nil || len(got) != want {
 			t.Errorf("History(%v) after Sweep = %d entries, %v, want %d", key, len(got), err, want)
@@ -96,8 +96,8 @@ func TestSweepRemovesOldHistory(t *testing.T) {
 		t.Fatalf("Load() after Sweep = %v", err)
 	}
 	for _, r := range records {
-		if r.Version != 21 || string(r.Body) != "body 21" {
-			t.Errorf("Load() after Sweep has version %d, %q, want 21", r.Version, r.Body)
+		if r.Version != 37 || string(r.Body) != "body 37" {
+			t.Errorf("Load() after Sweep has version %d, %q, want 37", r.Version, r.Body)
 		}
 	}
 }
