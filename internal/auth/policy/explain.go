@@ -33,7 +33,7 @@ func (r *Rights) Explain(action, resource string) Explanation {
 	}
 	c := r.set.candidates(action)
 	var e Explanation
-	for _, st := range slices.Concat(c.denies, c.allows) {
+	for _, st := range slices.Concat(c.denies.all, c.allows.all) {
 		name := r.set.policies[st.policy].Name
 		why := r.excuse(st, resource)
 		if why != "" {
@@ -81,7 +81,7 @@ func (r *Rights) excuse(st candidate, resource string) string {
 		}
 		return "its resource does not match"
 	}
-	if b.met[st.index] {
+	if b.met[st.place] {
 		return ""
 	}
 	for i := range st.conditions {

@@ -364,6 +364,10 @@ func TestSalvage(t *testing.T) {
 		{`{"Statement": [{"Effect": "Deny", "Action": "iot:Publish", "Resource": "*", ` + condition + `}]}`, false},
 		{`{"Statement": [{"Effect": "Deny", "Action": "iot:Connect", "Resource": "*", ` + condition + `}]}`, true},
 		{`{"Statement": [{"Effect": "Deny", "Action": "iot:Publish", "Resource": "arn:aws:iot:*:*:topic/y", ` + condition + `}]}`, true},
+		{`{"Statement": [{"Effect": "Allow", "Action": "iot:Publish", "Resource": "*", ` + condition + `},
+			{"Effect": "Deny", "Action": "iot:Publish", "Resource": "*", "Condition": {"Bool": {"aws:SecureTransport": "true"}}}]}`, false},
+		{`{"Statement": [{"Effect": "Allow", "Action": "iot:Publish", "Resource": "*", ` + condition + `},
+			{"Effect": "Deny", "Action": "iot:Publish", "Resource": "*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}]}`, true},
 	} {
 		if _, err := policy.Parse("p", []byte(test.doc)); err == nil {
 			t.Errorf("%s is a policy", test.doc)

@@ -1,11 +1,12 @@
 package policy
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 )
 
-// Set is the policies of one principal, indexed by action.
+// Set is the policies of one principal, indexed by action and resource.
 type Set struct {
 	policies []*Policy
 	byAction map[string]*candidates
@@ -14,20 +15,27 @@ type Set struct {
 
 // candidates are the statements that are about an action, those that deny first.
 type candidates struct {
-	denies, allows []candidate
+	denies, allows list
 }
 
 type candidate struct {
 	*statement
 	policy int // index in the set
+	place  int // among the statements of the policy that are kept
 }
 
 // NewSet returns the set of some policies. Actions are those that are asked for
 // most; every other one can be asked for too, but is looked for in all statements.
 func NewSet(policies []*Policy, actions []string) *Set {
 	s := &Set{policies: policies, byAction: make(map[string]*candidates, len(actions))}
+	known := map[string]*candidates{} // many actions have the same statements
 	for _, a := range actions {
-		s.byAction[a] = s.find(a)
+		c := s.find(a)
+		key := c.key()
+		if known[key] == nil {
+			known[key] = &candidates{newList(c.denies.all), newList(c.allows.all)}
+		}
+		s.byAction[a] = known[key]
 	}
 	for _, p := range policies {
 		s.timed = s.timed || slices.ContainsFunc(p.refs, func(r ref) bool { return (&Env{}).lookup(r).timed })
@@ -35,23 +43,32 @@ func NewSet(policies []*Policy, actions []string) *Set {
 	return s
 }
 
-// find collects the statements that are about an action.
+// find collects the statements that are about an action, without index.
 func (s *Set) find(action string) *candidates {
 	var c candidates
 	name := []byte(strings.ToLower(action))
 	for n, p := range s.policies {
 		for i := range p.statements {
-			st := candidate{&p.statements[i], n}
+			st := candidate{&p.statements[i], n, i}
 			switch {
 			case !st.covers(name):
 			case st.deny:
-				c.denies = append(c.denies, st)
+				c.denies.all = append(c.denies.all, st)
 			default:
-				c.allows = append(c.allows, st)
+				c.allows.all = append(c.allows.all, st)
 			}
 		}
 	}
 	return &c
+}
+
+// key is the same for the same statements.
+func (c *candidates) key() string {
+	var key []byte
+	for _, st := range slices.Concat(c.denies.all, c.allows.all) {
+		key = binary.AppendUvarint(binary.AppendUvarint(key, uint64(st.policy)), uint64(st.place))
+	}
+	return string(key)
 }
 
 func (s *Set) candidates(action string) *candidates {
@@ -81,7 +98,7 @@ type Rights struct {
 // bound is a policy with the values of its names.
 type bound struct {
 	values []value
-	met    []bool // by statement: all conditions hold, as far as they do not depend on the time
+	met    []bool // by place of the statement: all conditions hold, as far as they do not depend on the time
 }
 
 // Bind returns the rights of a connection. env is not changed afterwards.
@@ -127,18 +144,7 @@ func (r *Rights) Allows(action string, resource []byte) bool {
 		r = r.set.Bind(r.env)
 	}
 	c := r.set.candidates(action)
-	return !r.any(c.denies, resource) && r.any(c.allows, resource)
-}
-
-// any reports whether one of the statements, which are about the action, counts for a resource.
-func (r *Rights) any(list []candidate, resource []byte) bool {
-	for i := range list {
-		c := &list[i]
-		if b := &r.bound[c.policy]; b.met[c.index] && c.names(resource, b.values) {
-			return true
-		}
-	}
-	return false
+	return !c.denies.any(r, resource) && c.allows.any(r, resource)
 }
 
 // names reports whether a statement is about a resource.
