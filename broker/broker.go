@@ -105,8 +105,9 @@ type Broker struct {
 	drained    []session.Item   // scratch of the journal's goroutine
 	kept       keptMessages
 	things     *things.Service
-	mapper     *mapper     // nil without mappings
-	present    *attendance // nil without presence
+	mapper     *mapper                      // nil without mappings
+	taps       atomic.Pointer[[]*Rehearsal] // nil for none; set with mu held
+	present    *attendance                  // nil without presence
 	native     bool
 	keepGhosts bool
 	listener   *listener.Listener

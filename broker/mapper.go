@@ -69,6 +69,17 @@ func newMapper(b *Broker, set *mapping.Set) *mapper {
 // idle reports that there is nothing to tell: there never was a mapping.
 func (p *mapper) idle() bool { return p == nil || !p.used.Load() }
 
+// unheard reports that neither the mappings nor a rehearsal of others has to be told.
+func (p *mapper) unheard() bool { return p.idle() && (p == nil || !p.b.rehearsing()) }
+
+// tell tells the mappings, and those who rehearse others.
+func (p *mapper) tell(kind HappeningKind, tell func(*mapping.Engine, int64) *mapping.Effects) {
+	p.b.rehearse(Happening{kind: kind, tell: tell})
+	if !p.idle() {
+		p.post(occurrence{tell: tell})
+	}
+}
+
 // waiter calls done when everything that one message brings about is done.
 type waiter struct {
 	left atomic.Int64
@@ -124,6 +135,9 @@ func (b *Broker) mapped(in mapping.Message, o outcome, done func(o outcome, late
 	if o.code >= wire.ReasonFailure {
 		done(o, false)
 		return
+	}
+	if b.rehearsing() && !in.Replayed {
+		b.rehearse(Happening{kind: HappeningMessage, message: in})
 	}
 	if b.native {
 		if n, ok, err := mapping.ParseNative(&in); ok {
@@ -225,26 +239,26 @@ func (p *mapper) close() {
 
 // connected tells of a connection that has a session now. The client's mutex may be held.
 func (p *mapper) connected(c *conn) {
-	if p.idle() {
+	if p.unheard() {
 		return
 	}
 	in := c.mappingSession()
-	p.post(occurrence{tell: func(e *mapping.Engine, _ int64) *mapping.Effects { return e.Connected(in) }})
+	p.tell(HappeningConnection, func(e *mapping.Engine, _ int64) *mapping.Effects { return e.Connected(in) })
 }
 
 // disconnected tells of the end of a connection. will says that the server sends its will, now or later.
 func (p *mapper) disconnected(c *conn, will, byClient bool) {
-	if p.idle() {
+	if p.unheard() {
 		return
 	}
 	in := c.mappingSession()
-	p.post(occurrence{tell: func(e *mapping.Engine, now int64) *mapping.Effects {
+	p.tell(HappeningConnection, func(e *mapping.Engine, now int64) *mapping.Effects {
 		if will {
 			e.Forget(in)
 			return &mapping.Effects{}
 		}
 		return e.Disconnected(in, byClient, now)
-	}})
+	})
 }
 
 func (c *conn) mappingSession() mapping.Session {
@@ -264,11 +278,11 @@ func (c *conn) source(m *wire.Message) mapping.Message {
 
 // hasSubscribed tells of new subscriptions.
 func (p *mapper) hasSubscribed(filters []string) {
-	if p.idle() || len(filters) == 0 {
+	if p.unheard() {
 		return
 	}
 	for _, f := range filters {
-		p.post(occurrence{tell: func(e *mapping.Engine, now int64) *mapping.Effects { return e.Subscribed(f, now) }})
+		p.tell(HappeningSubscription, func(e *mapping.Engine, now int64) *mapping.Effects { return e.Subscribed(f, now) })
 	}
 }
 
@@ -306,6 +320,7 @@ func (b *Broker) updated(m *things.Message) {
 	if b.native && m.ID.Name == "" {
 		b.mirror(m.ID.Thing, c)
 	}
+	b.rehearse(Happening{kind: HappeningChange, id: m.ID, change: c})
 	if b.mapper.idle() {
 		return
 	}
@@ -329,11 +344,19 @@ func (b *Broker) startMappings(send func()) {
 
 // replayRetained tells of the retained messages, in the order of their topics.
 func (b *Broker) replayRetained() {
+	for m := range b.retainedMessages {
+		b.mapped(m, outcome{}, func(outcome, bool) {})
+	}
+}
+
+// retainedMessages yields the retained messages as mappings are told of them, in the order of their topics.
+func (b *Broker) retainedMessages(yield func(mapping.Message) bool) {
 	for after := ""; ; {
 		page := b.retained.Match("#", after, scanPage, b.now())
 		for _, m := range page.Messages {
-			in := mapping.Message{Topic: m.Topic, Payload: m.Payload, Retain: true, Replayed: true, Client: m.Publisher}
-			b.mapped(in, outcome{}, func(outcome, bool) {})
+			if !yield(mapping.Message{Topic: m.Topic, Payload: m.Payload, Retain: true, Replayed: true, Client: m.Publisher}) {
+				return
+			}
 		}
 		if after = page.Next; page.Done {
 			return

@@ -39,18 +39,12 @@ func (p *mapper) replace(e *mapping.Engine, set *mapping.Set, now int64) *mappin
 		}
 	}
 	p.apply(e.Use(set, now), nil)
-	for after := ""; ; {
-		page := p.b.retained.Match("#", after, scanPage, p.b.now())
-		for _, m := range page.Messages {
-			in := mapping.Message{Topic: m.Topic, Payload: m.Payload, Retain: true, Replayed: true, Client: m.Publisher}
-			if prepared := set.Prepare(in); prepared != nil {
-				p.apply(e.Replay(prepared, now), nil)
-			}
-		}
-		if after = page.Next; page.Done {
-			return e.Started(now)
+	for m := range p.b.retainedMessages {
+		if prepared := set.Prepare(m); prepared != nil {
+			p.apply(e.Replay(prepared, now), nil)
 		}
 	}
+	return e.Started(now)
 }
 
 // tellMappings tells the engine of a connection that there was before the first mapping.

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -58,6 +59,9 @@ func TestMappingCases(t *testing.T) {
 					t.Errorf("%s: a command that is not expected: %+v", s.Title, left[0])
 				}
 				w.checkCounts(s.Steps)
+				if len(w.rehearsed) > 0 {
+					t.Errorf("%s: a command was rehearsed that is not expected: %+v", s.Title, w.rehearsed[0])
+				}
 			})
 		}
 	}
@@ -74,6 +78,9 @@ type world struct {
 	own      []mapping.Publish // what the sequence has published itself
 	versions map[string]uint64
 	failures int64 // counted at the last expectation
+
+	rehearsal *broker.Rehearsal // of the same mappings
+	rehearsed []mapping.Publish // the commands that it has told of, but those that were expected
 }
 
 // plain is an MQTT client that knows nothing of shadows.
@@ -103,6 +110,11 @@ func newWorld(t *testing.T, set *mapping.Set, steps []cases.Step) *world {
 		store = before.store.Store.(*memstore.Store)
 	}
 	w.s = startOn(t, broker.Options{Now: clock, Mappings: set}, store, true)
+	var err error
+	if w.rehearsal, err = w.s.Rehearse(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.rehearsal.Close)
 	w.spy = w.connect("spy", nil, "")
 	if tok := w.spy.Subscribe("#", 2, nil); !tok.WaitTimeout(patience) || tok.Error() != nil {
 		t.Fatalf("the spy cannot subscribe: %v", tok.Error())
@@ -189,6 +201,29 @@ func (w *world) client(id string) *plain {
 	return w.clients[id]
 }
 
+// rehearse tells the rehearsal of all that has happened.
+func (w *world) rehearse() {
+	w.t.Helper()
+	for {
+		select {
+		case h := <-w.rehearsal.C:
+			w.rehearsed = append(w.rehearsed, commandsOf(w.t)(w.rehearsal.Tell(h))...)
+		default:
+			return
+		}
+	}
+}
+
+func commandsOf(t *testing.T) func(broker.Rehearsed, error) []mapping.Publish {
+	return func(did broker.Rehearsed, err error) []mapping.Publish {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(did.Publish, func(p mapping.Publish) bool { return p.Query })
+	}
+}
+
 // settle waits until everything that was published has had its effects.
 func (w *world) settle() {
 	w.t.Helper()
@@ -224,6 +259,7 @@ func (w *world) step(n int, s *cases.Step) {
 	}
 	w.do(s)
 	w.settle()
+	w.rehearse()
 }
 
 func (w *world) do(s *cases.Step) {
@@ -292,6 +328,8 @@ func (w *world) advance(ms int64) {
 		w.now.Store(max(next, w.now.Load()))
 		w.s.TickMappings()
 		w.settle()
+		w.rehearse()
+		w.rehearsed = append(w.rehearsed, commandsOf(w.t)(w.rehearsal.Tick())...)
 	}
 	w.now.Store(end)
 }
@@ -317,6 +355,14 @@ func (w *world) commands() []mapping.Publish {
 func (w *world) expect(s *cases.Step) error {
 	switch s.Expect {
 	case "command":
+		if len(w.rehearsed) == 0 {
+			return errors.New("the command was not rehearsed")
+		}
+		rehearsed := w.rehearsed[0]
+		w.rehearsed = w.rehearsed[1:]
+		if err := cases.Command(s, &rehearsed); err != nil {
+			return fmt.Errorf("rehearsed: %w", err)
+		}
 		found := w.commands()
 		if len(found) == 0 {
 			return w.expectDelivered(s)

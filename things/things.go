@@ -104,6 +104,9 @@ func New(o Options) *Service {
 	return s
 }
 
+// Limits returns the limits of documents.
+func (s *Service) Limits() shadow.Limits { return s.limits }
+
 // Close refuses new requests with code 500 and waits for those under way,
 // until ctx ends. It does not close the store.
 func (s *Service) Close(ctx context.Context) error {

@@ -1,11 +1,14 @@
 package mapping
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // ask sends the queries of an occasion: online, first_seen or start.
 func (e *Engine) ask(b *binding, occasion string, now int64) {
 	for _, q := range b.state.m.queries {
-		if q.at[occasion] && !b.asking[q] {
+		if q.at[occasion] && !b.asking[q] && !e.asked(b, q) {
 			if b.asking == nil {
 				b.asking = map[*query]bool{}
 			}
@@ -13,6 +16,13 @@ func (e *Engine) ask(b *binding, occasion string, now int64) {
 		}
 	}
 	e.askAgain(b, now)
+}
+
+// asked reports that the step under way has sent a query: a device that comes is seen for the first time, too.
+func (e *Engine) asked(b *binding, q *query) bool {
+	return slices.ContainsFunc(e.out.Publish, func(p Publish) bool {
+		return p.Query && p.Line == q.line && p.Thing == b.id.Thing && p.Mapping == b.state.m.name
+	})
 }
 
 // askAgain sends the queries that wait, as far as somebody subscribes to their topics.

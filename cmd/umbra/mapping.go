@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +18,7 @@ import (
 
 const mappingHelp = `Mappings make shadows of plain MQTT devices: see docs/mappings.md.
 
-check, test, try, presets and show work without a server.`
+check, test, try, presets and show work without a server. live and apply take a new file to the real traffic.`
 
 func newMapping(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -32,7 +30,7 @@ func newMapping(a *app) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		newMappingLs(a), newMappingPresets(a), newMappingShow(a), newMappingCheck(a), newMappingTest(a), newMappingTry(a),
+		newMappingLs(a), newMappingPresets(a), newMappingShow(a), newMappingCheck(a), newMappingTest(a), newMappingTry(a), newMappingLive(a),
 		newMappingApply(a), newMappingRm(a), newMappingStatus(a), newMappingErrors(a), newMappingOrphans(a), newMappingClean(a),
 	)
 	return cmd
@@ -181,64 +179,6 @@ func (a *app) testMapping(file string, given []*mapping.Mapping) error {
 	}
 	if failed > 0 {
 		return failf(exitOther, "%d of %d %s failed", failed, len(f.Sequences), plural(len(f.Sequences), "sequence"))
-	}
-	return nil
-}
-
-func newMappingTry(a *app) *cobra.Command {
-	var names []string
-	var retain bool
-	cmd := &cobra.Command{
-		Use: "try TOPIC [PAYLOAD]", Short: "Show which rules take a message, and what it would write",
-		Example: "  umbra mapping try stat/plug/RESULT '{\"POWER\":\"ON\"}'\n  umbra mapping try --mapping mine.yaml plant/a/status online", Args: arguments(1, 2),
-	}
-	cmd.Flags().StringSliceVar(&names, "mapping", nil, "`names` or files of mappings (default all that come with umbrad)")
-	cmd.Flags().BoolVar(&retain, "retain", false, "the message is retained")
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		if len(names) == 0 {
-			names = mapping.Presets()
-		}
-		list, err := a.readMappings(names)
-		if err != nil {
-			return err
-		}
-		set, _, err := mapping.NewSet(list)
-		if err != nil {
-			return failf(exitInvalid, "%w", err)
-		}
-		m := mapping.Message{Topic: args[0], Retain: retain}
-		if len(args) > 1 {
-			m.Payload = []byte(args[1])
-		}
-		return a.explain(set.Explain(m, a.now().UnixMilli()))
-	}
-	return cmd
-}
-
-func (a *app) explain(x mapping.Explanation) error {
-	if len(x.Matches) == 0 {
-		a.note("no rule is about this topic")
-		return errDiffers
-	}
-	for _, m := range x.Matches {
-		var captures strings.Builder
-		for _, name := range slices.Sorted(maps.Keys(m.Captures)) {
-			fmt.Fprintf(&captures, " {%s}=%s", name, m.Captures[name])
-		}
-		ignored := ""
-		if m.Ignored {
-			ignored = " (ignore)"
-		}
-		fmt.Fprintf(a.stdout, "rule   %s %s, line %d%s%s\n", m.Mapping, m.Rule, m.Line, ignored, captures.String())
-	}
-	for _, r := range x.Reports {
-		fmt.Fprintf(a.stdout, "update %s %s\n", display(r.ID), r.Payload)
-	}
-	for _, f := range x.Failures {
-		fmt.Fprintf(a.stdout, "error  %s: %s\n", f.Code, f.Text)
-	}
-	if len(x.Failures) > 0 {
-		return errDiffers
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ var allowed = map[string][]string{
 
 	// HTTP, metrics and settings translate; they decide nothing.
 	"internal/version": {},
-	"internal/rest":    {"internal/auth", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "internal/mappings", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "internal/version", gjson, uuid, xsync},
+	"internal/rest":    {"internal/auth", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "internal/mappings", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "broker/topic", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/auth/authn", "internal/gate", "internal/version", prometheus},
 	"internal/config":  {"internal/auth/credential", "shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
 	"internal/client":  {"shadow", "internal/auth/sigv4"},

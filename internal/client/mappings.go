@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 )
 
 // Mapping is a mapping that is in force.
@@ -122,6 +123,42 @@ func (c *Client) PutMapping(ctx context.Context, name, text string, version uint
 // DeleteMapping removes a mapping from the store, if its version is version (0: any).
 func (c *Client) DeleteMapping(ctx context.Context, name string, version uint64) error {
 	_, err := c.do(ctx, call{method: http.MethodDelete, path: mappingPath(name), header: ifVersion(version)})
+	return err
+}
+
+// WatchMappings says which events of mappings to stream.
+type WatchMappings struct {
+	Text  []byte        // mappings to try, YAML; nil for those in force
+	Match string        // topic filter of the messages, "" for all
+	All   bool          // also messages that no rule is about
+	For   time.Duration // whole seconds; 0 until ctx ends
+}
+
+// WatchMappings calls fn for every event until the time is over, ctx ends or fn fails, and returns that error. The last
+// event, when the time is over, is of type "summary", the others are of type "mapping".
+func (c *Client) WatchMappings(ctx context.Context, w WatchMappings, fn func(Event) error) error {
+	r := call{method: http.MethodGet, path: "/v1/mapping-events", query: url.Values{}, header: http.Header{"Accept": {"text/event-stream"}}}
+	if w.Text != nil {
+		r.method, r.body = http.MethodPost, w.Text
+	}
+	if w.Match != "" {
+		r.query.Set("match", w.Match)
+	}
+	if w.All {
+		r.query.Set("all", "true")
+	}
+	if w.For > 0 {
+		r.query.Set("seconds", strconv.Itoa(int(w.For/time.Second)))
+	}
+	over := false
+	s := &stream{client: c, request: func() call { return r }, fn: func(e Event) error {
+		over = e.Type == "summary"
+		return fn(e)
+	}}
+	err := s.run(ctx)
+	if over && s.fnErr == nil {
+		return nil
+	}
 	return err
 }
 

@@ -53,6 +53,7 @@ type Watch struct {
 // first attempt that does not reach it, end it.
 func (c *Client) Watch(ctx context.Context, w Watch, fn func(Event) error) error {
 	s := &stream{client: c, watch: w, last: w.After, fn: fn}
+	s.request = s.watchCall
 	pause := retryFirst
 	for {
 		before := s.opened
@@ -77,12 +78,13 @@ func (c *Client) Watch(ctx context.Context, w Watch, fn func(Event) error) error
 
 // stream is the state that outlives a connection.
 type stream struct {
-	client *Client
-	watch  Watch
-	last   string // ID of the last event
-	opened int    // connections that were accepted
-	fn     func(Event) error
-	fnErr  error
+	client  *Client
+	request func() call
+	watch   Watch
+	last    string // ID of the last event
+	opened  int    // connections that were accepted
+	fn      func(Event) error
+	fnErr   error
 }
 
 // retry reports whether another connection may do better.
@@ -128,7 +130,7 @@ func (s *stream) run(ctx context.Context) error {
 	return &UnreachableError{Server: s.client.Server(), Err: cmp.Or(cause, lines.Err(), errClosed)}
 }
 
-func (s *stream) request() call {
+func (s *stream) watchCall() call {
 	r := call{method: http.MethodGet, path: "/v1/events", query: url.Values{}, header: http.Header{"Accept": {"text/event-stream"}}}
 	if s.watch.Shadow.Thing != "" {
 		r.path = shadowPath(s.watch.Shadow, "events")

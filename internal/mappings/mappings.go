@@ -292,12 +292,36 @@ func (d *Directory) Check(name string, text []byte) ([]*mapping.Diagnostic, erro
 	if len(loaded) != 1 || loaded[0].Name() != name {
 		return nil, ErrName
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	others := slices.DeleteFunc(slices.Clone(d.stored), func(s *source) bool { return s.name == name })
-	_, more, err := mapping.NewSet(d.all(append(others, &source{name: name, mappings: loaded})))
+	more, err := d.with(loaded)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it names file, line and key
+		return nil, err
 	}
 	return append(warnings, more...), nil
+}
+
+// Candidate returns the mappings of a text alone, after it has checked that they could be stored. The error is a
+// [mapping.LoadError].
+func (d *Directory) Candidate(text []byte) (*mapping.Set, error) {
+	loaded, _, err := mapping.Load("mapping", text)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names line and key
+	}
+	if _, err := d.with(loaded); err != nil {
+		return nil, err
+	}
+	set, _, err := mapping.NewSet(loaded)
+	return set, err //nolint:wrapcheck // it names line and key
+}
+
+// with checks that mappings go with what is in force when they are stored; it returns warnings.
+func (d *Directory) with(loaded []*mapping.Mapping) ([]*mapping.Diagnostic, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stored := slices.Clone(d.stored)
+	for _, m := range loaded {
+		stored = slices.DeleteFunc(stored, func(s *source) bool { return s.name == m.Name() })
+		stored = append(stored, &source{name: m.Name(), mappings: []*mapping.Mapping{m}})
+	}
+	_, warnings, err := mapping.NewSet(d.all(stored))
+	return warnings, err //nolint:wrapcheck // it names file, line and key
 }

@@ -29,6 +29,7 @@ type Feed struct {
 	changes []change // the last ones; number n, counted from 1, is at (n-1) % feedChanges
 	count   uint64   // of all changes so far
 	all     map[*listener]struct{}
+	others  map[*listener]struct{} // of streams that are not about shadows
 	shadows map[shadow.ID]map[*listener]struct{}
 }
 
@@ -51,6 +52,7 @@ func NewFeed() *Feed {
 		epoch:   rand.Text()[:10],
 		closed:  make(chan struct{}),
 		all:     map[*listener]struct{}{},
+		others:  map[*listener]struct{}{},
 		shadows: map[shadow.ID]map[*listener]struct{}{},
 	}
 }
@@ -96,6 +98,7 @@ func (f *Feed) Recheck(gone func(*auth.Principal) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	recheck(f.all, gone)
+	recheck(f.others, gone)
 	for _, list := range f.shadows {
 		recheck(list, gone)
 	}
@@ -144,6 +147,19 @@ func (f *Feed) listen(id *shadow.ID, who *auth.Principal) (l *listener, stop fun
 		if len(f.shadows[*id]) == 0 {
 			delete(f.shadows, *id)
 		}
+	}
+}
+
+// attend registers a listener to nothing but the end of its rights. Call stop when done.
+func (f *Feed) attend(who *auth.Principal) (l *listener, stop func()) {
+	l = &listener{who: who, wake: make(chan struct{}, 1)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.others[l] = struct{}{}
+	return l, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.others, l)
 	}
 }
 

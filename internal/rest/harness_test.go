@@ -43,6 +43,7 @@ type server struct {
 // setup changes what a test wants to have different.
 type setup struct {
 	store   statestore.Options
+	broker  broker.Options
 	shared  bool // other processes write to the store
 	options rest.Options
 }
@@ -61,7 +62,7 @@ func newServer(t *testing.T, change ...func(*setup)) *server {
 	}
 	s := &server{t: t, store: storetest.NewFaulty(memstore.New(with.store)), feed: rest.NewFeed(), spec: loadSpec(t)}
 	var err error
-	if s.broker, err = broker.New(broker.Options{}); err != nil {
+	if s.broker, err = broker.New(with.broker); err != nil {
 		t.Fatal(err)
 	}
 	var store statestore.Store = s.store
@@ -73,6 +74,7 @@ func newServer(t *testing.T, change ...func(*setup)) *server {
 	if err := s.things.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	s.broker.Start()
 	with.options.Things, with.options.Broker, with.options.Feed = s.things, s.broker, s.feed
 	s.http = httptest.NewServer(rest.New(with.options))
 	t.Cleanup(func() {
@@ -221,9 +223,14 @@ type events struct {
 // watch opens a stream, and returns when it stands. It ends with the test.
 func (s *server) watch(path string, header ...string) *events {
 	s.t.Helper()
+	return s.stream(http.MethodGet, path, "", header...)
+}
+
+func (s *server) stream(method, path, body string, header ...string) *events {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	s.t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.http.URL+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, s.http.URL+path, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -236,7 +243,7 @@ func (s *server) watch(path string, header ...string) *events {
 	}
 	s.t.Cleanup(func() { resp.Body.Close() })
 	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || ct != "text/event-stream" {
-		s.t.Fatalf("GET %s = %d %s, want 200 text/event-stream", path, resp.StatusCode, ct)
+		s.t.Fatalf("%s %s = %d %s, want 200 text/event-stream", method, path, resp.StatusCode, ct)
 	}
 	return &events{t: s.t, scan: bufio.NewScanner(resp.Body)}
 }

@@ -81,7 +81,7 @@ func adminNeed(method, pattern string) (need, bool) {
 	case "GET /v1/things/{thing}/devices":
 		return need{auth.GetThingShadow, pathValue("thing")}, true
 	case "GET /v1/mappings/{mapping}", "PUT /v1/mappings/{mapping}", "DELETE /v1/mappings/{mapping}",
-		"GET /v1/mappings", "GET /v1/mappings/errors", "GET /v1/mappings/orphans", "DELETE /v1/mappings/orphans/{topic...}":
+		"GET /v1/mapping-events", "POST /v1/mapping-events", "GET /v1/mappings", "GET /v1/mappings/errors", "GET /v1/mappings/orphans", "DELETE /v1/mappings/orphans/{topic...}":
 		return need{auth.Administer, everything}, true
 	case "GET /v1/audit":
 		return need{auth.GetAudit, everything}, true

@@ -135,6 +135,8 @@ func (a *api) routes() []Route {
 		{get, "/v1/events", "prefix lastEventId", true, a.allEvents},
 		{get, "/v1/things/{thing}/devices", "", false, a.getDevices},
 		{get, "/v1/mappings", "", false, a.listMappings},
+		{get, "/v1/mapping-events", "match all seconds", true, a.watchMappings},
+		{post, "/v1/mapping-events", "match all seconds", true, a.watchMappings},
 		{get, "/v1/mappings/errors", "", false, a.mappingErrors},
 		{get, "/v1/mappings/orphans", "limit", false, a.listOrphans},
 		{del, "/v1/mappings/orphans/{topic...}", "", false, a.deleteOrphan},
