@@ -180,12 +180,10 @@ func (r *torture) stop(*testing.T) {
 // died checks that umbrad has ended by itself, and what it said last.
 func (r *torture) died(t *testing.T, code int, says string) {
 	t.Helper()
-	if got := r.u.Wait(); got != code {
-		t.Errorf("umbrad ended with code %d, want %d", got, code)
-	}
+	got := r.u.Wait()
 	lines := strings.Split(strings.TrimSpace(r.u.Log()), "\n")
-	if last := lines[len(lines)-1]; !strings.Contains(last, says) {
-		t.Errorf("umbrad's last line is %q, want %q", last, says)
+	if last := lines[len(lines)-1]; got != code || !strings.Contains(last, says) {
+		t.Errorf("umbrad ended with code %d, want %d with the last line %q; its log:\n%s", got, code, says, r.u.Log())
 	}
 }
 
