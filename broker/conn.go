@@ -52,6 +52,7 @@ type conn struct {
 
 	acks    ackQueue
 	aliases map[uint16]string // topic aliases of the client; of the reading goroutine
+	shown   shown             // properties of the packet in hand; of the reading goroutine
 
 	pace      pace
 	armed     time.Time // read deadline that is set, after the CONNECT packet

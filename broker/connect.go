@@ -21,7 +21,7 @@ import (
 // connect handles CONNECT.
 func (c *conn) connect(pk *packets.Packet) bool {
 	c.take(pk)
-	code := flawOf(pk)
+	code := flawOf(pk, c.shown.packet)
 	if code == packets.CodeSuccess {
 		code = c.accept(pk)
 	}
@@ -58,7 +58,7 @@ func (c *conn) take(pk *packets.Packet) {
 	c.expiry = c.b.limits.sessionExpiry(c.askedExpiry)
 	c.username = string(pk.Connect.Username)
 	if pk.Connect.WillFlag {
-		c.will = newWill(pk)
+		c.will = newWill(pk, c.shown.will)
 	}
 }
 
@@ -68,25 +68,27 @@ func isKnown(pk *packets.Packet) bool {
 	return name == "MQTT" && (v == wire.V311 || v == wire.V5) || name == "MQIsdp" && v == 3
 }
 
-// flawOf finds what is wrong with a CONNECT packet.
-func flawOf(pk *packets.Packet) packets.Code {
+// flawOf finds what is wrong with a CONNECT packet that shows these properties.
+func flawOf(pk *packets.Packet, shown propertySet) packets.Code {
 	p := &pk.Connect
 	switch {
 	case !isKnown(pk): // [MQTT-3.1.2-1], [MQTT-3.1.2-2]
 		return packets.ErrUnsupportedProtocolVersion
 	case pk.ReservedBit != 0: // [MQTT-3.1.2-3]
-		return packets.ErrProtocolViolationReservedBit
+		return packets.ErrMalformedPacket
 	case !p.WillFlag && (p.WillRetain || p.WillQos != 0): // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
 		return packets.ErrProtocolViolationWillFlagSurplusRetain
 	case p.WillFlag && p.WillQos > 2: // [MQTT-3.1.2-12]
-		return packets.ErrProtocolViolationQosOutOfRange
+		return packets.ErrMalformedPacket
+	case strings.ContainsAny(p.WillProperties.ResponseTopic, "+#"): // [MQTT-3.3.2-14]
+		return packets.ErrProtocolViolationSurplusWildcard
 	case !utf8.Valid(p.Username) || bytes.IndexByte(p.Username, 0) >= 0: // [MQTT-3.1.3-12], [MQTT-1.5.4-2]
 		return packets.ErrMalformedPacket
 	case p.PasswordFlag && !p.UsernameFlag && pk.ProtocolVersion < byte(wire.V5): // [MQTT-3.1.2-22] of 3.1.1
 		return packets.ErrProtocolViolation
-	case pk.Properties.AuthenticationMethod != "":
+	case shown.has(packets.PropAuthenticationMethod):
 		return packets.ErrBadAuthenticationMethod
-	case pk.Properties.AuthenticationData != nil: // MQTT 5, 3.1.2.11.10
+	case shown.has(packets.PropAuthenticationData): // MQTT 5, 3.1.2.11.10
 		return packets.ErrProtocolViolation
 	}
 	return packets.CodeSuccess
@@ -99,7 +101,7 @@ func (c *conn) unreadable(body []byte, err error) {
 		return
 	}
 	code, ok := errors.AsType[packets.Code](err)
-	if !ok {
+	if !ok || code == packets.ErrClientIdentifierNotValid { // which is no string [MQTT-1.5.4-1]
 		code = packets.ErrMalformedPacket
 	}
 	c.connected, c.version = true, wire.V5

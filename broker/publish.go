@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -87,22 +88,39 @@ func (c *conn) message(pk *packets.Packet) *wire.Message {
 		Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain, Publisher: c.clientID,
 	}
 	if c.version >= wire.V5 {
-		m.Properties = properties(&pk.Properties)
-		if s := pk.Properties.MessageExpiryInterval; s > 0 {
-			m.Expires = c.b.now() + int64(s)*1000
+		m.Properties = properties(&pk.Properties, c.shown.packet)
+		if c.shown.packet.has(packets.PropMessageExpiryInterval) {
+			expire(&m, time.Duration(pk.Properties.MessageExpiryInterval)*time.Second, c.b.now())
 		}
 	}
 	return wire.NewMessage(m)
 }
 
-// properties are those that travel with a message, nil for none.
-func properties(p *packets.Properties) *wire.Properties {
-	if !p.PayloadFormatFlag && p.ContentType == "" && p.ResponseTopic == "" && p.CorrelationData == nil && len(p.User) == 0 {
+// fleetingLife is how long a message whose expiry interval is 0 may take on its way to those who are connected.
+const fleetingLife = time.Second
+
+// expire sets the expiry interval of m.
+func expire(m *wire.Message, interval time.Duration, now int64) {
+	if interval == 0 {
+		interval, m.Fleeting = fleetingLife, true
+	}
+	m.Expires = now + interval.Milliseconds()
+}
+
+// travelling are the properties that travel with a message.
+const travelling = propertySet(1<<packets.PropPayloadFormat | 1<<packets.PropContentType | 1<<packets.PropResponseTopic |
+	1<<packets.PropCorrelationData | 1<<packets.PropUser)
+
+// properties are those that travel with a message, nil for none. shown are those that are there.
+func properties(p *packets.Properties, shown propertySet) *wire.Properties {
+	if shown&travelling == 0 {
 		return nil
 	}
 	out := &wire.Properties{
-		PayloadFormat: p.PayloadFormat, HasPayloadFormat: p.PayloadFormatFlag,
-		ContentType: p.ContentType, ResponseTopic: p.ResponseTopic, Correlation: p.CorrelationData,
+		PayloadFormat: p.PayloadFormat, HasPayloadFormat: shown.has(packets.PropPayloadFormat),
+		ContentType: p.ContentType, HasContentType: shown.has(packets.PropContentType),
+		ResponseTopic: p.ResponseTopic, HasResponseTopic: shown.has(packets.PropResponseTopic),
+		Correlation: p.CorrelationData,
 	}
 	if len(p.User) > 0 {
 		out.User = make([]wire.UserProperty, len(p.User))

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"time"
 
@@ -38,13 +39,15 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := pk.FixedHeader.Decode(first); err != nil {
+	if err := pk.FixedHeader.Decode(first); errors.Is(err, packets.ErrProtocolViolationQosOutOfRange) {
+		return false, packets.ErrMalformedPacket // MQTT 5, 3.3.1.2
+	} else if err != nil {
 		return false, err
 	}
 	if c.connected && pk.FixedHeader.Type == packets.Connect { // [MQTT-3.1.0-2]
 		return false, packets.ErrProtocolViolationSecondConnect
 	}
-	n, header, err := packets.DecodeLength(r)
+	n, header, err := readLength(r)
 	if err != nil {
 		return false, err
 	}
@@ -65,7 +68,7 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	if _, err := io.ReadFull(r, body); err != nil {
 		return false, err
 	}
-	if err := decode(&pk, body); err != nil {
+	if c.shown, err = decode(&pk, body, header); err != nil {
 		if pk.FixedHeader.Type == packets.Connect {
 			c.unreadable(body, err)
 		}
@@ -78,13 +81,43 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	return more, nil
 }
 
-// decode reads the part after the fixed header of a packet that a client may send.
-func decode(pk *packets.Packet, body []byte) error {
-	if pk.ProtocolVersion >= byte(wire.V5) || pk.FixedHeader.Type == packets.Connect {
-		if code := check(pk, body); code != packets.CodeSuccess {
-			return code
+// readLength reads the remaining length of a packet, which has size bytes.
+func readLength(r io.ByteReader) (n, size int, err error) {
+	for size < maxLengthSize {
+		b, err := r.ReadByte()
+		if err != nil {
+			return 0, size, err
+		}
+		n |= int(b&0x7F) << (7 * size)
+		size++
+		if b < 0x80 {
+			return n, size, nil
 		}
 	}
+	return 0, size, packets.ErrMalformedVariableByteInteger
+}
+
+// maxLengthSize is how many bytes a variable byte integer has at most (MQTT 5, 1.5.5).
+const maxLengthSize = 4
+
+// isLongWinded reports whether an encoding of n as variable byte integer in size bytes is longer than need be [MQTT-1.5.5-1].
+func isLongWinded(n, size int) bool { return size > 1 && n < 1<<(7*(size-1)) }
+
+// decode reads the part after the fixed header, whose length has header bytes, of a packet that a client may send.
+func decode(pk *packets.Packet, body []byte, header int) (shown, error) {
+	found, code := check(pk, body)
+	if code != packets.CodeSuccess {
+		return found, code
+	}
+	err := decodeBody(pk, body)
+	if err == nil && pk.ProtocolVersion >= byte(wire.V5) && isLongWinded(len(body), header) {
+		err = packets.ErrMalformedVariableByteInteger
+	}
+	return found, err
+}
+
+// decodeBody is decode without what check does.
+func decodeBody(pk *packets.Packet, body []byte) error {
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		return pk.PublishDecode(body)
@@ -110,8 +143,8 @@ func decode(pk *packets.Packet, body []byte) error {
 			pk.ReasonCode = body[0]
 		}
 		return nil
-	case packets.Auth:
-		return pk.AuthDecode(body)
+	case packets.Auth: // is refused
+		return nil
 	case packets.Pingreq:
 		if len(body) > 0 { // MQTT 5, 3.12.1
 			return packets.ErrMalformedPacket

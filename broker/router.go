@@ -120,7 +120,11 @@ func (b *Broker) fanOut(m *wire.Message, entries []topic.Entry[*client], source 
 
 // retain keeps m as the retained message of its topic, until it expires.
 func (b *Broker) retain(m *wire.Message) error {
-	if err := b.retained.Set(m, b.now()); err != nil {
+	now := b.now()
+	if m.Fleeting {
+		now = m.Expires // nobody can ask for it in time
+	}
+	if err := b.retained.Set(m, now); err != nil {
 		return err //nolint:wrapcheck // the text is the reason string
 	}
 	b.kept.changed()

@@ -20,7 +20,7 @@ import (
 type will struct {
 	clientID string
 	message  wire.Message
-	expiry   time.Duration // message expiry, from when it is sent
+	expiry   time.Duration // message expiry, from when it is sent; 0 for none, unless the message is fleeting
 	delay    time.Duration
 	number   uint64      // of the request that it is, 0 for other messages
 	user     string      // that the client was known as; not stored
@@ -34,8 +34,8 @@ func (w *will) author() shadow.Author {
 	return shadow.Author{Channel: "will", Principal: w.principal, ClientID: w.clientID, Request: w.number}
 }
 
-// newWill takes the will out of a CONNECT packet, whose buffer holds the password too.
-func newWill(pk *packets.Packet) *will {
+// newWill takes the will, with the properties that are shown, out of a CONNECT packet, whose buffer holds the password too.
+func newWill(pk *packets.Packet, shown propertySet) *will {
 	p := &pk.Connect.WillProperties
 	w := &will{
 		clientID: strings.Clone(pk.Connect.ClientIdentifier),
@@ -46,7 +46,8 @@ func newWill(pk *packets.Packet) *will {
 		expiry: time.Duration(p.MessageExpiryInterval) * time.Second,
 		delay:  time.Duration(p.WillDelayInterval) * time.Second,
 	}
-	if props := properties(p); props != nil {
+	w.message.Fleeting = shown.has(packets.PropMessageExpiryInterval) && w.expiry == 0
+	if props := properties(p, shown); props != nil {
 		props.ContentType, props.ResponseTopic = strings.Clone(props.ContentType), strings.Clone(props.ResponseTopic)
 		props.Correlation = bytes.Clone(props.Correlation)
 		for i, u := range props.User {
@@ -87,8 +88,8 @@ func (c *conn) checkWill() packets.Code {
 // a request. No client mutex is held.
 func (b *Broker) sendWill(c *client, w *will) {
 	m := w.message
-	if w.expiry > 0 {
-		m.Expires = b.now() + w.expiry.Milliseconds()
+	if w.expiry > 0 || m.Fleeting {
+		expire(&m, w.expiry, b.now())
 	}
 	message := wire.NewMessage(m)
 	if !mayPublish(w.rights, message) {

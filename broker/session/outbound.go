@@ -73,7 +73,7 @@ func (s *Session) room(size, waiting int, waitingBytes int64) bool {
 
 // Enqueue queues d behind the others and says what became of it.
 func (s *Session) Enqueue(d Delivery, now int64) Outcome {
-	if d.Message.Expired(now) {
+	if d.Message.Expired(now) || d.Message.Fleeting && !s.connected {
 		s.counters.Expired++
 		return Expired
 	}

@@ -42,6 +42,7 @@ type Message struct {
 	Properties *Properties // nil for none
 	Publisher  string      // client id of the publisher, "" when it is not a client
 	Expires    int64       // ms since the Unix epoch when it expires, 0 for never
+	Fleeting   bool        // its expiry interval is 0: only who is connected gets it, and at the latest at Expires
 	Sequence   uint64      // place in the order of all messages, given by the router
 
 	encoded []byte // Properties as written in a PUBLISH packet, without length
@@ -52,11 +53,17 @@ type Message struct {
 type Properties struct {
 	PayloadFormat    byte // 0 bytes, 1 UTF-8
 	HasPayloadFormat bool
-	ContentType      string         // "" for none
-	ResponseTopic    string         // "" for none
+	ContentType      string // "" for none, unless HasContentType
+	HasContentType   bool
+	ResponseTopic    string // "" for none, unless HasResponseTopic
+	HasResponseTopic bool
 	Correlation      []byte         // nil for none
 	User             []UserProperty // in order, names may repeat [MQTT-3.3.2-18]
 }
+
+// hasContentType and hasResponseTopic report whether there is one, be it empty.
+func (p *Properties) hasContentType() bool   { return p.HasContentType || p.ContentType != "" }
+func (p *Properties) hasResponseTopic() bool { return p.HasResponseTopic || p.ResponseTopic != "" }
 
 // UserProperty is a pair of strings with a meaning of its publisher's own.
 type UserProperty struct {

@@ -20,10 +20,10 @@ func (p *Properties) append(dst []byte) []byte {
 	if p.HasPayloadFormat {
 		dst = append(dst, propPayloadFormat, p.PayloadFormat)
 	}
-	if p.ContentType != "" {
+	if p.hasContentType() {
 		dst = appendString(append(dst, propContentType), p.ContentType)
 	}
-	if p.ResponseTopic != "" {
+	if p.hasResponseTopic() {
 		dst = appendString(append(dst, propResponseTopic), p.ResponseTopic)
 	}
 	if p.Correlation != nil {
@@ -42,10 +42,10 @@ func (p *Properties) size() int {
 	if p.HasPayloadFormat {
 		n += 2
 	}
-	if p.ContentType != "" {
+	if p.hasContentType() {
 		n += 3 + len(p.ContentType)
 	}
-	if p.ResponseTopic != "" {
+	if p.hasResponseTopic() {
 		n += 3 + len(p.ResponseTopic)
 	}
 	if p.Correlation != nil {

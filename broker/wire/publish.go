@@ -28,7 +28,7 @@ func AppendPublish(dst []byte, v Version, m *Message, p Publish) []byte {
 		dst = appendVarint(dst, properties)
 		if m.Expires != 0 {
 			dst = append(dst, propMessageExpiry)
-			dst = binary.BigEndian.AppendUint32(dst, remainingSeconds(m.Expires, p.Now))
+			dst = binary.BigEndian.AppendUint32(dst, m.remainingSeconds(p.Now))
 		}
 		if p.Alias != 0 {
 			dst = append(dst, propTopicAlias)
@@ -90,7 +90,10 @@ func publishFlags(p Publish) byte {
 }
 
 // remainingSeconds returns the received interval minus the whole seconds waited: what remains, rounded up.
-func remainingSeconds(expires, now int64) uint32 {
-	left := max(0, (expires-now+999)/1000)
+func (m *Message) remainingSeconds(now int64) uint32 {
+	if m.Fleeting {
+		return 0
+	}
+	left := max(0, (m.Expires-now+999)/1000)
 	return uint32(min(left, 1<<32-1))
 }

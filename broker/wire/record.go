@@ -12,12 +12,22 @@ var errRecord = errors.New("wire: damaged record of a message")
 // recordFormat is the version of the format of records, their first byte.
 const recordFormat = 1
 
+// Flags of records, beside the QoS in the lowest two bits.
+const (
+	recordRetain   = 1 << 2
+	recordFleeting = 1 << 3
+	recordFlags    = 3 | recordRetain | recordFleeting
+)
+
 // AppendRecord appends the stored form of m, for [ParseRecord]: all of it but Sequence. The record has no end of its
 // own.
 func AppendRecord(dst []byte, m *Message) []byte {
 	flags := m.QoS
 	if m.Retain {
-		flags |= 1 << 2
+		flags |= recordRetain
+	}
+	if m.Fleeting {
+		flags |= recordFleeting
 	}
 	dst = append(dst, recordFormat, flags)
 	dst = binary.AppendUvarint(dst, uint64(m.Expires))
@@ -29,10 +39,10 @@ func AppendRecord(dst []byte, m *Message) []byte {
 
 // ParseRecord returns the message of a record. It keeps nothing of record.
 func ParseRecord(record []byte) (*Message, error) {
-	if len(record) < 2 || record[0] != recordFormat || record[1] > 7 {
+	if len(record) < 2 || record[0] != recordFormat || record[1] > recordFlags {
 		return nil, errRecord
 	}
-	m := &Message{QoS: record[1] & 3, Retain: record[1]&(1<<2) != 0}
+	m := &Message{QoS: record[1] & 3, Retain: record[1]&recordRetain != 0, Fleeting: record[1]&recordFleeting != 0}
 	expires, n := binary.Uvarint(record[2:])
 	if n <= 0 {
 		return nil, errRecord
@@ -79,9 +89,9 @@ func (r *propertyReader) read() *Properties {
 		case propPayloadFormat:
 			p.PayloadFormat, p.HasPayloadFormat = r.byte(), true
 		case propContentType:
-			p.ContentType = r.text()
+			p.ContentType, p.HasContentType = r.text(), true
 		case propResponseTopic:
-			p.ResponseTopic = r.text()
+			p.ResponseTopic, p.HasResponseTopic = r.text(), true
 		case propCorrelationData:
 			p.Correlation = []byte(r.text())
 		case propUser:

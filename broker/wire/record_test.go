@@ -14,10 +14,13 @@ var recorded = []wire.Message{
 	{},
 	{Topic: "t", Payload: []byte("p"), QoS: 2, Retain: true, Publisher: "c", Expires: 1_700_000_000_000},
 	{Topic: "a/b", Payload: bytes.Repeat([]byte("x"), 1<<17), Properties: &wire.Properties{
-		PayloadFormat: 1, HasPayloadFormat: true, ContentType: "text", ResponseTopic: "r", Correlation: []byte{0, 255},
-		User: []wire.UserProperty{{"k", "v"}, {"k", ""}, {"", string(bytes.Repeat([]byte("y"), wire.MaxString))}},
+		PayloadFormat: 1, HasPayloadFormat: true, ContentType: "text", HasContentType: true, ResponseTopic: "r", HasResponseTopic: true,
+		Correlation: []byte{0, 255},
+		User:        []wire.UserProperty{{"k", "v"}, {"k", ""}, {"", string(bytes.Repeat([]byte("y"), wire.MaxString))}},
 	}},
 	{Topic: "t", Properties: &wire.Properties{Correlation: []byte{}}},
+	{Topic: "t", Properties: &wire.Properties{HasContentType: true, HasResponseTopic: true}},
+	{Topic: "t", Fleeting: true, Expires: 1_700_000_000_000},
 }
 
 func TestRecord(t *testing.T) {

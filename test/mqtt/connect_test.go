@@ -47,11 +47,16 @@ func TestSecondConnectEndsTheConnection(t *testing.T) {
 func TestFirstPacketHasToBeConnect(t *testing.T) {
 	t.Parallel()
 	s := start(t, broker.Options{})
-	inBoth(t, func(t *testing.T, version byte) {
-		c := s.dial(t, version)
-		c.send(message("a", "x", 0, 0))
-		c.wantEnd(0)
-	})
+	for _, packet := range []string{
+		"\x30\x03\x00\x01a", "\x40\x02\x00\x01", "\x62\x02\x00\x01", "\x82\x06\x00\x01\x00\x01a\x00", "\xA2\x05\x00\x01\x00\x01a", "\xC0\x00",
+		"\xE0\x00", "\xF0\x00", "\x20\x02\x00\x00", "\x00\x00",
+	} {
+		inBoth(t, func(t *testing.T, version byte) {
+			c := s.dial(t, version)
+			c.write([]byte(packet))
+			c.wantEnd(0)
+		})
+	}
 }
 
 // TestConnectIsChecked sends CONNECT packets with a flaw. A client of MQTT 5 is
@@ -69,17 +74,25 @@ func TestConnectIsChecked(t *testing.T) {
 	}{
 		{"as it should be", "\x00\x04MQTT\x04\x02", "\x00\x01c", 0, 0},
 		{"another protocol", "\x00\x02hj\x04\x02", "\x00\x01c", 1, 0x84},
-		{"reserved flag", "\x00\x04MQTT\x04\x03", "\x00\x01c", silent, 0x82},
+		{"reserved flag", "\x00\x04MQTT\x04\x03", "\x00\x01c", silent, 0x81},
 		{"will QoS without a will", "\x00\x04MQTT\x04\x0A", "\x00\x01c", silent, 0x82},
 		{"will retain without a will", "\x00\x04MQTT\x04\x22", "\x00\x01c", silent, 0x82},
-		{"will QoS 3", "\x00\x04MQTT\x04\x1E", "\x00\x01c|\x00\x01w\x00\x01p", silent, 0x82},
+		{"will QoS 3", "\x00\x04MQTT\x04\x1E", "\x00\x01c|\x00\x01w\x00\x01p", silent, 0x81},
 		{"will topic missing", "\x00\x04MQTT\x04\x06", "\x00\x01c|", silent, 0x81},
 		{"will topic with a wildcard", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x01#\x00\x01p", 5, 0x90},
 		{"will topic not UTF-8", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x01\xFF\x00\x01p", silent, 0x81},
 		{"will topic empty", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x00\x00\x01p", 5, 0x90},
-		{"client identifier not UTF-8", "\x00\x04MQTT\x04\x02", "\x00\x02\xED\xA0", silent, 0x85},
-		{"client identifier missing", "\x00\x04MQTT\x04\x02", "", silent, 0x85},
-		{"user name missing", "\x00\x04MQTT\x04\x82", "\x00\x01c", silent, 0x82},
+		{"client identifier not UTF-8", "\x00\x04MQTT\x04\x02", "\x00\x02\xED\xA0", silent, 0x81},
+		{"client identifier with a surrogate", "\x00\x04MQTT\x04\x02", "\x00\x03\xED\xA0\x80", silent, 0x81},
+		{"client identifier with U+0000", "\x00\x04MQTT\x04\x02", "\x00\x01\x00", silent, 0x81},
+		{"client identifier missing", "\x00\x04MQTT\x04\x02", "", silent, 0x81},
+		{"client identifier longer than the packet", "\x00\x04MQTT\x04\x02", "\x00\x02c", silent, 0x81},
+		{"will topic with U+0000", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x01\x00\x00\x01p", silent, 0x81},
+		{"will payload missing", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x01w", silent, 0x81},
+		{"user name missing", "\x00\x04MQTT\x04\x82", "\x00\x01c", silent, 0x81},
+		{"user name without its flag", "\x00\x04MQTT\x04\x02", "\x00\x01c\x00\x01u", silent, 0x81},
+		{"password without its flag", "\x00\x04MQTT\x04\x82", "\x00\x01c\x00\x01u\x00\x01p", silent, 0x81},
+		{"a byte too many", "\x00\x04MQTT\x04\x06", "\x00\x01c|\x00\x01w\x00\x01p\x00", silent, 0x81},
 		{"user name not UTF-8", "\x00\x04MQTT\x04\x82", "\x00\x01c\x00\x01\xC0", silent, 0x81},
 		{"user name with U+0000", "\x00\x04MQTT\x04\x82", "\x00\x01c\x00\x01\x00", silent, 0x81},
 		{"password missing", "\x00\x04MQTT\x04\xC2", "\x00\x01c\x00\x01u", silent, 0x81},
@@ -130,6 +143,10 @@ func TestPropertiesOfConnectAreChecked(t *testing.T) {
 		"Authentication Data without a Method":  {"\x16\x00\x01x", 0x82},
 		"empty Authentication Data, no Method":  {"\x16\x00\x00", 0x82},
 		"a property of PUBLISH":                 {"\x23\x00\x01", 0x81},
+		"a property of CONNACK":                 {"\x12\x00\x01x", 0x81},
+		"a subscription identifier":             {"\x0B\x01", 0x81},
+		"a user property with U+0000":           {"\x26\x00\x01\x00\x00\x00", 0x81},
+		"an empty Authentication Method":        {"\x15\x00\x00", 0x8C},
 		"a property that is cut off":            {"\x21\x00", 0x81},
 		"a user property that is not UTF-8":     {"\x26\x00\x01\xFF\x00\x00", 0x81},
 		"an Authentication Method without Data": {"\x15\x00\x01x", 0x8C},
@@ -142,6 +159,38 @@ func TestPropertiesOfConnectAreChecked(t *testing.T) {
 			t.Errorf("%s: CONNACK = %#x, want %#x", name, pk.ReasonCode, tt.want)
 		}
 		c.wantEnd(0)
+	}
+}
+
+// TestPropertiesOfAWillAreChecked is the same for those of the will.
+func TestPropertiesOfAWillAreChecked(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	for name, tt := range map[string]struct {
+		properties string
+		want       byte
+	}{
+		"nothing wrong":                        {"\x18\x00\x00\x00\x01\x01\x01\x08\x00\x01r\x26\x00\x00\x00\x00", 0},
+		"a property of CONNECT":                {"\x11\x00\x00\x00\x01", 0x81},
+		"a topic alias":                        {"\x23\x00\x01", 0x81},
+		"a delay twice":                        {"\x18\x00\x00\x00\x01\x18\x00\x00\x00\x01", 0x82},
+		"payload format 2":                     {"\x01\x02", 0x82},
+		"a content type that is not UTF-8":     {"\x03\x00\x01\xFF", 0x81},
+		"a response topic that is a wildcard":  {"\x08\x00\x01#", 0x82},
+		"a response topic that is not UTF-8":   {"\x08\x00\x01\xFF", 0x81},
+		"a property longer than the others":    {"\x18\x00\x00", 0x81},
+		"correlation data longer than allowed": {"\x09\xFF\xFF", 0x81},
+	} {
+		body := "\x00\x04MQTT\x05\x06\x00\x00\x00\x00\x01c" + string([]byte{byte(len(tt.properties))}) + tt.properties + "\x00\x01w\x00\x01p"
+		c := s.dial(t, v5)
+		c.write([]byte{packets.Connect << 4, byte(len(body))})
+		c.write([]byte(body))
+		if pk := c.await(packets.Connack); pk.ReasonCode != tt.want {
+			t.Errorf("%s: CONNACK = %#x, want %#x", name, pk.ReasonCode, tt.want)
+		}
+		if tt.want != 0 {
+			c.wantEnd(0)
+		}
 	}
 }
 

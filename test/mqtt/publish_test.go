@@ -75,6 +75,79 @@ func TestEmptyCorrelationDataIsCorrelationData(t *testing.T) {
 	}
 }
 
+// TestEmptyPropertiesArePropertiesToo sends an empty Content Type and an empty Response Topic, in a message and in a will. They
+// travel unaltered, also to a session that is away [MQTT-3.3.2-15], [MQTT-3.3.2-20].
+func TestEmptyPropertiesArePropertiesToo(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	const properties = "\x06\x03\x00\x00\x08\x00\x00"
+	for _, away := range []bool{false, true} {
+		id := fmt.Sprint("c", away)
+		c := s.connect(t, v5, id, persistent)
+		c.subscribe(1, "a/"+id, "w/"+id)
+		if away {
+			c.leave()
+		}
+		other := s.connect(t, v5, "other"+id)
+		body := string([]byte{0, byte(2 + len(id))}) + "a/" + id + "\x00\x07" + properties + "x"
+		other.write(append([]byte{packets.Publish<<4 | 2, byte(len(body))}, body...))
+		other.await(packets.Puback)
+		will := "\x00\x04MQTT\x05\x0E\x00\x00\x00\x00\x01w" + properties + string([]byte{0, byte(2 + len(id))}) + "w/" + id + "\x00\x01x"
+		w := s.dial(t, v5)
+		w.write(append([]byte{packets.Connect << 4, byte(len(will))}, will...))
+		w.await(packets.Connack)
+		w.vanish()
+		if away {
+			c = s.connect(t, v5, id, persistent)
+		}
+		for range 2 {
+			_, body, err := c.conn.ReceiveBytes(patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			topic := 2 + len("a/"+id)
+			if got := string(body[topic+2:]); got != properties+"x" {
+				t.Errorf("%s: properties and payload %q, want %q", body[2:topic], got, properties+"x")
+			}
+		}
+	}
+}
+
+// TestMessageExpiryOfZero sends a message that may not wait: only who is there gets it (MQTT 5, 3.3.2.3.3).
+func TestMessageExpiryOfZero(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	s.connect(t, v5, "away", persistent).subscribe(1, "a", "w")
+	there := s.connect(t, v5, "there", persistent)
+	there.subscribe(1, "a", "w")
+	s.connect(t, v5, "away", persistent).leave()
+	other := s.connect(t, v5, "other")
+	const properties = "\x05\x02\x00\x00\x00\x00"
+	kept := "\x00\x01a\x00\x07" + properties + "x"
+	other.publish("a", "older", 1, retained)
+	other.write(append([]byte{packets.Publish<<4 | 3, byte(len(kept))}, kept...)) // retained
+	other.await(packets.Puback)
+	will := "\x00\x04MQTT\x05\x2E\x00\x00\x00\x00\x04dies" + properties + "\x00\x01w\x00\x01x" // retained
+	w := s.dial(t, v5)
+	w.write(append([]byte{packets.Connect << 4, byte(len(will))}, will...))
+	w.await(packets.Connack)
+	w.vanish()
+	there.receive() // the older one
+	for range 2 {
+		_, body, err := there.conn.ReceiveBytes(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(body[5:]); got != properties+"x" {
+			t.Errorf("%s: properties and payload %q, want %q", body[2:3], got, properties+"x")
+		}
+	}
+	s.connect(t, v5, "away", persistent).wantMessage("older")
+	late := s.connect(t, v5, "late")
+	late.subscribe(1, "a", "w")
+	late.wantNone()
+}
+
 func TestAcknowledgementsCarryNoPropertiesOfThePublish(t *testing.T) {
 	t.Parallel()
 	s := start(t, broker.Options{})

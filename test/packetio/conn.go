@@ -87,26 +87,14 @@ func (c *Conn) Write(b []byte) (int, error) {
 // Receive returns the next packet, which has to begin within this time: else the error is a
 // [net.Error] that is a timeout.
 func (c *Conn) Receive(within time.Duration) (pk packets.Packet, err error) {
-	if err := c.conn.SetReadDeadline(time.Now().Add(within)); err != nil {
-		return pk, err
-	}
-	first, err := c.r.ReadByte()
+	first, body, err := c.ReceiveBytes(within)
 	if err != nil {
-		return pk, err
-	}
-	if err := c.conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
 		return pk, err
 	}
 	if err := pk.FixedHeader.Decode(first); err != nil {
 		return pk, err
 	}
-	if pk.FixedHeader.Remaining, _, err = packets.DecodeLength(c.r); err != nil {
-		return pk, err
-	}
-	body := make([]byte, pk.FixedHeader.Remaining)
-	if _, err := io.ReadFull(c.r, body); err != nil {
-		return pk, err
-	}
+	pk.FixedHeader.Remaining = len(body)
 	pk.ProtocolVersion = c.version
 	decode, ok := map[byte]func([]byte) error{
 		packets.Connack: pk.ConnackDecode, packets.Publish: pk.PublishDecode, packets.Puback: pk.PubackDecode,
@@ -119,6 +107,26 @@ func (c *Conn) Receive(within time.Duration) (pk packets.Packet, err error) {
 	}
 	err = decode(body)
 	return pk, err
+}
+
+// ReceiveBytes is Receive for who wants the packet as it came: its first byte, and what comes after its length.
+func (c *Conn) ReceiveBytes(within time.Duration) (first byte, body []byte, err error) {
+	if err := c.conn.SetReadDeadline(time.Now().Add(within)); err != nil {
+		return 0, nil, err
+	}
+	if first, err = c.r.ReadByte(); err != nil {
+		return 0, nil, err
+	}
+	if err := c.conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
+		return 0, nil, err
+	}
+	n, _, err := packets.DecodeLength(c.r)
+	if err != nil {
+		return 0, nil, err
+	}
+	body = make([]byte, n)
+	_, err = io.ReadFull(c.r, body)
+	return first, body, err
 }
 
 // AwaitEnd reads until the server ends the connection, and closes it.
