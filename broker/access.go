@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -71,8 +73,18 @@ func (c *conn) authorize(shown *auth.Credentials) packets.Code {
 	if c.rights.Allows(auth.Connect, c.clientID) {
 		return packets.CodeSuccess
 	}
-	c.b.log.Warn("connection denied", "client_id", c.clientID, "principal", c.principal.String(), "remote", c.RemoteAddr().String())
+	c.tell(slog.LevelWarn, "connection denied", "principal", c.principal.String())
 	return packets.ErrNotAuthorized
+}
+
+// tell logs what the client has brought about, as far as the log is not flooded by its address.
+func (c *conn) tell(level slog.Level, text string, attrs ...any) {
+	remote := c.RemoteAddr().String()
+	source := remote
+	if host, _, err := net.SplitHostPort(remote); err == nil {
+		source = host
+	}
+	c.b.quiet.Log(context.Background(), level, source, text, append([]any{"client_id", c.clientID, "remote", remote}, attrs...)...)
 }
 
 // mayOwn reports whether the session of cl, as far as there is one, is that of the principal of c. A
@@ -85,8 +97,7 @@ func (c *conn) mayOwn(cl *client, now int64) bool {
 		c.cleanStart = true
 		return true
 	}
-	c.b.log.Warn("connection denied: the session belongs to another principal", "client_id", c.clientID,
-		"principal", c.principal.String(), "owner", cl.principal.String(), "remote", c.RemoteAddr().String())
+	c.tell(slog.LevelWarn, "connection denied: the session belongs to another principal", "principal", c.principal.String(), "owner", cl.principal.String())
 	return false
 }
 

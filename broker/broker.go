@@ -40,6 +40,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/quiet"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -93,6 +94,7 @@ type Broker struct {
 	log       *slog.Logger
 	limits    Limits
 	profile   Profile
+	quiet     *quiet.Log // for what clients can bring about as often as they like
 	clock     func() time.Time
 	guard     auth.Guard         // nil: everything is allowed
 	who       auth.Authenticator // nil: everybody is anonymous
@@ -147,6 +149,7 @@ func New(o Options) (*Broker, error) {
 	}
 	b := &Broker{
 		log:       o.Log,
+		quiet:     quiet.New(o.Log, o.Now),
 		limits:    limits,
 		profile:   o.Profile,
 		clock:     o.Now,

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -108,13 +109,12 @@ func (b *Broker) newConn(raw net.Conn) *conn {
 func (c *conn) finish() {
 	end := c.fail(cause{code: 0x80, reason: reasonServer})
 	if c.out.cutOff() {
-		c.b.log.Info("connection ended because the client reads nothing", "client_id", c.clientID, "remote", c.RemoteAddr().String(),
-			"timeout", c.b.limits.WriteTimeout)
+		c.tell(slog.LevelInfo, "connection ended because the client reads nothing", "timeout", c.b.limits.WriteTimeout)
 	}
 	c.acks.stop()
 	c.b.greeted(c)
 	if end.reason == reasonError {
-		c.b.log.Info("connection ended for what the client sent", "client_id", c.clientID, "remote", c.RemoteAddr().String(), "reason", end.text)
+		c.tell(slog.LevelInfo, "connection ended for what the client sent", "reason", end.text)
 	}
 	if c.client != nil {
 		c.client.detach(c, end)

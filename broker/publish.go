@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -222,7 +223,8 @@ func (b *Broker) take(from *client, m *wire.Message) outcome {
 // cannot be told. It does nothing for nil.
 func (c *client) tellRefused(topicName, reason string) {
 	if c != nil && !c.refused.Swap(true) {
-		c.b.log.Warn("publish refused; further ones of this client are only counted", "client_id", c.id, "topic", topicName, "reason", reason)
+		c.b.quiet.Log(context.Background(), slog.LevelWarn, c.id, "publish refused; further ones of this client are only counted",
+			"client_id", c.id, "topic", topicName, "reason", reason)
 	}
 }
 

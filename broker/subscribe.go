@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -116,7 +117,7 @@ func (c *conn) refusedFilter(filter string, before int) byte {
 	case slices.Contains(c.b.limits.RefuseFilters, plain):
 		return packets.ErrUnspecifiedError.Code
 	case !auth.Allowed(c.rights, auth.Subscribe, plain):
-		c.b.log.Info("subscription denied", "client_id", c.clientID, "principal", c.principal.String(), "filter", plain)
+		c.tell(slog.LevelInfo, "subscription denied", "principal", c.principal.String(), "filter", plain)
 		return packets.ErrNotAuthorized.Code
 	case c.b.profile.isFull(others, before), c.b.limits.isFull(others, before):
 		return packets.ErrQuotaExceeded.Code

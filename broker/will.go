@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -71,7 +72,7 @@ func (c *conn) checkWill() packets.Code {
 		return packets.ErrQosNotSupported
 	}
 	if !mayPublish(w.rights, &w.message) {
-		c.b.log.Warn("connection denied for its will", "client_id", c.clientID, "principal", c.principal.String(), "topic", w.message.Topic)
+		c.tell(slog.LevelWarn, "connection denied for its will", "principal", c.principal.String(), "topic", w.message.Topic)
 		return packets.ErrNotAuthorized
 	}
 	if _, ok := requestTopic(w.message.Topic); ok {
@@ -93,7 +94,7 @@ func (b *Broker) sendWill(c *client, w *will) {
 	}
 	message := wire.NewMessage(m)
 	if !mayPublish(w.rights, message) {
-		b.log.Warn("will denied", "client_id", w.clientID, "topic", m.Topic)
+		w.tell(b, "will denied")
 		b.count.forbidden.Add(1)
 		c.left(w)
 		return
@@ -110,6 +111,12 @@ func (b *Broker) sendWill(c *client, w *will) {
 	b.mapped(mapping.Message{
 		Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Will: true, Client: w.clientID, User: w.user, Epoch: uint64(w.epoch),
 	}, outcome{}, func(outcome, bool) {})
+}
+
+// tell logs what has become of a will, as far as the log is not flooded by its client.
+func (w *will) tell(b *Broker, text string, attrs ...any) {
+	attrs = append([]any{"client_id", w.clientID, "topic", w.message.Topic}, attrs...)
+	b.quiet.Log(context.Background(), slog.LevelWarn, w.clientID, text, attrs...)
 }
 
 // routeWill is route for a will, of which nobody can be told that it has to come again: it is taken while the store
@@ -139,7 +146,7 @@ func (b *Broker) ask(c *client, w *will, t shadow.Topic, m *wire.Message) {
 		}
 		c.left(w)
 		if r.Err != nil {
-			b.log.Warn("will refused", "topic", m.Topic, "client_id", w.clientID, "code", r.Err.Code, "reason", r.Err.Message)
+			w.tell(b, "will refused", "code", r.Err.Code, "reason", r.Err.Message)
 		}
 	})
 }

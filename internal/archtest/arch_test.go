@@ -54,6 +54,9 @@ var allowed = map[string][]string{
 	"statestore/redisstore":  {"statestore", redis},
 	"statestore/storetest":   {"statestore", cmp},
 
+	// What the log gets of what clients bring about.
+	"internal/quiet": {},
+
 	// Who somebody is and what he may do. Pure.
 	"internal/auth":        {},
 	"internal/auth/policy": {},
@@ -81,7 +84,7 @@ var allowed = map[string][]string{
 	"broker/journal":  {"statestore"},
 	"broker/presence": {},
 	"broker": {
-		"shadow", "statestore", "things", "internal/auth",
+		"shadow", "statestore", "things", "internal/auth", "internal/quiet",
 		"broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", "broker/journal", "broker/presence", "broker/mapping", mochi,
 	},
 
@@ -93,13 +96,13 @@ var allowed = map[string][]string{
 	"internal/auth/sigv4":      {},
 	"internal/auth/credential": {"internal/auth", "internal/auth/password", yaml},
 	"internal/auth/authn": {
-		"internal/auth", "internal/auth/credential", "internal/auth/password", "internal/auth/sigv4", "internal/objects",
+		"internal/auth", "internal/auth/credential", "internal/auth/password", "internal/auth/sigv4", "internal/objects", "internal/quiet",
 		"github.com/go-jose/go-jose/v4",
 	},
 
 	// HTTP, metrics and settings translate; they decide nothing.
 	"internal/version": {},
-	"internal/rest":    {"internal/auth", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "internal/mappings", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "broker/topic", "internal/version", gjson, uuid, xsync},
+	"internal/rest":    {"internal/auth", "internal/quiet", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "internal/mappings", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "broker/topic", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/auth/authn", "internal/gate", "internal/version", prometheus},
 	"internal/config":  {"internal/auth/credential", "shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
 	"internal/client":  {"shadow", "internal/auth/sigv4"},

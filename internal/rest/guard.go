@@ -21,8 +21,7 @@ func Guard(who Authenticate, log *slog.Logger, next http.Handler) http.Handler {
 	if who == nil {
 		return next
 	}
-	a := &api{Options: Options{Log: log}}
-	a.setDefaults()
+	a := newAPI(Options{Log: log})
 	return a.identify(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, err := who(r)
 		if err == nil {

@@ -2,6 +2,8 @@ package rest
 
 import (
 	"context"
+	"log/slog"
+	"net"
 	"net/http"
 
 	"github.com/umbra-iot/umbra/internal/auth"
@@ -157,10 +159,14 @@ func (a *api) still(r *http.Request, l *listener) bool {
 	return n.action == 0 || auth.Allowed(rightsOf(r.Context()), n.action, n.name(r))
 }
 
-// forbid tells the operator why a request is refused, and the client no more than that it is.
+// forbid tells the operator why a request is refused, as far as that does not flood the log, and the client no more than that it is.
 func (a *api) forbid(r *http.Request, n need) error {
 	p := auth.FromContext(r.Context())
-	a.Log.WarnContext(r.Context(), "request denied",
+	source, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		source = r.RemoteAddr
+	}
+	a.quiet.Log(r.Context(), slog.LevelWarn, source, "request denied",
 		"principal", p.String(), "action", n.action.String(), "resource", n.action.Resource()+n.name(r), "remote", r.RemoteAddr, "trace_id", traceID(r))
 	return errForbidden
 }
@@ -176,8 +182,7 @@ func author(r *http.Request) shadow.Author {
 
 // Permit returns next for those who may do an action on everything; others get 403.
 func Permit(o Options, action auth.Action, next http.Handler) http.Handler {
-	o.setDefaults()
-	a := &api{Options: o}
+	a := newAPI(o)
 	if a.Rights == nil {
 		return next
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/mappings"
 	"github.com/umbra-iot/umbra/internal/objects"
+	"github.com/umbra-iot/umbra/internal/quiet"
 	"github.com/umbra-iot/umbra/things"
 )
 
@@ -76,7 +77,13 @@ func (o *Options) setDefaults() {
 // api has the handlers as methods.
 type api struct {
 	Options
+	quiet *quiet.Log // for what clients can bring about as often as they like
 	ready readiness
+}
+
+func newAPI(o Options) *api {
+	o.setDefaults()
+	return &api{Options: o, quiet: quiet.New(o.Log, o.Now)}
 }
 
 // handler answers a request, or returns why not before it has written anything.
@@ -94,8 +101,7 @@ type Route struct {
 // New returns the handler of the HTTP API. After it has served a request, the
 // Pattern of that request is the one of the route, for metrics.
 func New(o Options) http.Handler {
-	o.setDefaults()
-	a := &api{Options: o}
+	a := newAPI(o)
 	byPattern := map[string][]Route{}
 	for _, rt := range a.routes() {
 		byPattern[rt.Pattern] = append(byPattern[rt.Pattern], rt)

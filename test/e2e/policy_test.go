@@ -234,3 +234,35 @@ func TestPolicyFilesAreReadAgain(t *testing.T) {
 		t.Error("a connection outlives the right to connect")
 	}
 }
+
+// TestDenialsDoNotFloodTheLog has a client denied again and again, in all ways. All denials are counted or recorded; the log
+// gets the first ones.
+func TestDenialsDoNotFloodTheLog(t *testing.T) {
+	t.Parallel()
+	const times, lines = 30, 5
+	l := startWithLamp(t, "--store=memory:")
+	lamp := dial(t, l.MQTT(), asLamp("lamp"))
+	asUser := func(r *http.Request) { r.SetBasicAuth("lamp", lampPassword) }
+	will := asLamp("lamp")
+	will.ClientID, will.Will = "lamp", &mqtttest.Message{Topic: "news"}
+	for range times {
+		for _, o := range []mqtttest.Options{asLamp("door"), will} {
+			if c, err := mqtttest.Dial(wait(t), l.MQTT(), o); err == nil {
+				c.Close()
+				t.Fatal("a connection is not denied")
+			}
+		}
+		if _, err := lamp.Subscribe(wait(t), "#"); err != nil {
+			t.Fatal(err)
+		}
+		if status, _ := l.do(t, http.MethodGet, "/things/door/shadow", "", asUser); status != http.StatusForbidden {
+			t.Fatalf("a request is answered with %d", status)
+		}
+	}
+	log := l.Log()
+	for _, message := range []string{"connection denied", "connection denied for its will", "subscription denied", "request denied"} {
+		if n := strings.Count(log, `"`+message+`"`); n != lines {
+			t.Errorf("%d denials make %d lines %q, want %d", times, n, message, lines)
+		}
+	}
+}

@@ -22,6 +22,7 @@ import (
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/auth/password"
 	"github.com/umbra-iot/umbra/internal/auth/sigv4"
+	"github.com/umbra-iot/umbra/internal/quiet"
 )
 
 // Method is a way to prove who one is.
@@ -80,14 +81,14 @@ func New(o Options) *Authenticator {
 	if o.BodyBytes == 0 {
 		o.BodyBytes = 128 << 10
 	}
-	a := &Authenticator{Options: o, signatures: sigv4.Verifier{Skew: o.Skew, Now: o.Now}}
-	a.failures.log, a.failures.now = o.Log, o.Now
 	if o.Log == nil {
-		a.failures.log = slog.New(slog.DiscardHandler)
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Now == nil {
-		a.failures.now = time.Now
+		o.Now = time.Now
 	}
+	a := &Authenticator{Options: o, signatures: sigv4.Verifier{Skew: o.Skew, Now: o.Now}}
+	a.failures.log = quiet.New(o.Log, o.Now)
 	return a
 }
 
@@ -101,7 +102,7 @@ type shown struct {
 func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (*auth.Principal, error) {
 	p, err := a.client(ctx, c)
 	if err != nil {
-		a.failures.add(c.Remote, err, "client_id", c.ClientID, "username", c.Username, "remote", c.Remote.String(), "listener", c.Listener)
+		a.failures.add(ctx, c.Remote, err, "client_id", c.ClientID, "username", c.Username, "listener", c.Listener)
 	}
 	return p, err
 }

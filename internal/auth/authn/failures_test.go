@@ -48,7 +48,7 @@ func TestFailedLoginsDoNotFloodTheLog(t *testing.T) {
 	}
 	now = now.Add(10 * time.Second)
 	guess(one)
-	if !strings.Contains(log.String(), "not_logged_before=995 ") || !strings.Contains(log.String(), "not_logged_before=905 ") {
+	if !strings.Contains(log.String(), "not_logged_before=995\n") || !strings.Contains(log.String(), "not_logged_before=905\n") {
 		t.Errorf("the log does not tell of what it left out:\n%s", log.String())
 	}
 	if strings.Contains(log.String(), "guess") {

@@ -27,7 +27,7 @@ func (a *Authenticator) Request(r *http.Request, listener string, peer *auth.Pri
 	p, err := a.request(r, listener, peer, remote)
 	if err != nil {
 		username, _, _ := r.BasicAuth()
-		a.failures.add(remote, err, "method", r.Method, "path", r.URL.EscapedPath(), "username", username, "remote", remote.String(), "listener", listener)
+		a.failures.add(r.Context(), remote, err, "method", r.Method, "path", r.URL.EscapedPath(), "username", username, "listener", listener)
 	}
 	return p, err
 }
