@@ -173,13 +173,14 @@ func (p *mapper) message(m *mapping.Prepared, w *waiter) {
 // run tells the engine what is queued until the mapper is closed and nothing is left.
 func (p *mapper) run() {
 	defer p.wg.Done()
+	var batch []occurrence
 	for {
 		p.mu.Lock()
 		for len(p.queue) == 0 && !p.closed {
 			p.work.Wait()
 		}
-		batch := p.queue
-		p.queue = nil
+		clear(batch) // it keeps nothing alive
+		batch, p.queue = p.queue, batch[:0]
 		p.room.Broadcast()
 		over := p.closed && len(batch) == 0
 		p.mu.Unlock()
@@ -189,7 +190,8 @@ func (p *mapper) run() {
 		for _, e := range batch {
 			p.apply(e.tell(p.engine, p.b.now()), e.wait)
 			e.wait.end(outcome{})
-			if n := p.engine.Commands(); n != *p.commands.Load() {
+			if p.engine.Commands() != *p.commands.Load() {
+				n := p.engine.Commands()
 				p.commands.Store(&n)
 			}
 			p.underWay.Add(-1)

@@ -87,6 +87,17 @@ func (v Value) Float() (f float64, ok bool) {
 	return f, err == nil
 }
 
+// Len returns how many members an object has, or elements an array; 0 for everything else.
+func (v Value) Len() int {
+	n := 0
+	if v.is(kindObject) || v.is(kindArray) {
+		for i := v.i + 1; i < v.t.tape[v.i].next; i = v.t.tape[i].next {
+			n++
+		}
+	}
+	return n
+}
+
 // Members returns the members of an object in their order, nothing for everything else.
 func (v Value) Members() iter.Seq2[string, Value] {
 	return func(yield func(string, Value) bool) {

@@ -67,7 +67,7 @@ func (e *Engine) Commands() CommandCounts { return e.counts }
 // Set returns the mappings.
 func (e *Engine) Set() *Set { return e.set }
 
-// Effects are what the caller of the engine has to do, in this order.
+// Effects are what the caller of the engine has to do, in this order, before the engine's next step.
 type Effects struct {
 	Reports  []*Report   // updates of reported
 	Desired  []Write     // updates of desired
@@ -133,13 +133,7 @@ func (r *Report) build(doc *shadow.Document) ([]byte, *shadow.Error) {
 // Patch returns the payload of the update that makes a document what the report says; changed is
 // false when it says nothing new.
 func (r *Report) Patch(doc *shadow.Document) (payload []byte, changed bool) {
-	patch := patchOf(r.ops, doc.Reported())
-	if patch == nil {
-		return nil, false
-	}
-	payload = append(payload, `{"state":{"reported":`...)
-	payload = append(payload, patch...)
-	return append(payload, "}}"...), true
+	return updateOf("reported", r.ops, doc.Reported())
 }
 
 // Clear asks for the retained messages that feed a shadow which was deleted to be cleared: of those
@@ -170,9 +164,17 @@ type Publish struct {
 	Line    int
 }
 
-// step begins a step and returns its end.
+// none reports that there is nothing to do.
+func (e *Effects) none() bool {
+	return len(e.Reports)+len(e.Desired)+len(e.Deletes)+len(e.Loads)+len(e.Publish)+len(e.Failures)+len(e.Clear)+
+		len(e.Changed)+len(e.Gone) == 0
+}
+
+// step begins a step and returns its end. Most changes of documents have no effects, so that those are used again.
 func (e *Engine) step() *Effects {
-	e.out = &Effects{}
+	if e.out == nil || !e.out.none() {
+		e.out = &Effects{}
+	}
 	return e.out
 }
 

@@ -69,11 +69,5 @@ func (n *Native) Patch(doc *shadow.Document) (payload []byte, changed bool) {
 	if len(n.path) == 0 && !n.value.Exists() {
 		o = op{keep: [][]string{}}
 	}
-	patch := patchOf([]op{o}, current)
-	if patch == nil {
-		return nil, false
-	}
-	payload = append(payload, `{"state":{"`+section+`":`...)
-	payload = append(payload, patch...)
-	return append(payload, "}}"...), true
+	return updateOf(section, []op{o}, current)
 }

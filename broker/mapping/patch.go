@@ -111,8 +111,21 @@ const (
 	absent               // the value goes, or would be empty: the caller writes null where there was one
 )
 
-// patchOf returns the patch that a list of ops is for a value, nil for none.
-func patchOf(ops []op, current shadow.Value) []byte {
+// updateOf returns the payload of the update that a list of ops is for a section of a document; changed is false when
+// it changes nothing.
+func updateOf(section string, ops []op, current shadow.Value) (payload []byte, changed bool) {
+	payload = make([]byte, 0, 256) // enough for most
+	payload = append(payload, `{"state":{"`...)
+	payload = append(payload, section...)
+	payload, changed = appendPatch(append(payload, `":`...), ops, current)
+	if !changed {
+		return nil, false
+	}
+	return append(payload, "}}"...), true
+}
+
+// appendPatch appends the patch that a list of ops is for a value; ok is false when there is none.
+func appendPatch(dst []byte, ops []op, current shadow.Value) (out []byte, ok bool) {
 	var root node
 	for i := range ops {
 		root.add(&ops[i])
@@ -120,17 +133,15 @@ func patchOf(ops []op, current shadow.Value) []byte {
 	if root.set && !root.value.IsObject() {
 		root = node{replace: true}
 	}
-	d := differ{}
+	d := differ{out: dst}
 	switch d.node(&root, current) {
 	case wrote:
-		return d.out
+		return d.out, true
 	case absent:
-		if current.Exists() {
-			return []byte("null")
-		}
+		return append(d.out, "null"...), current.Exists()
 	case same:
 	}
-	return nil
+	return d.out, false
 }
 
 func (d *differ) node(n *node, cur shadow.Value) effect {
@@ -261,17 +272,13 @@ func appendWithoutNulls(dst []byte, v shadow.Value) []byte {
 // objectPatch is the patch of one object under way.
 type objectPatch struct {
 	d     *differ
-	cur   shadow.Value
 	start int
 	left  int // members that there will be
 	any   bool
 }
 
-func (d *differ) open(cur shadow.Value) *objectPatch {
-	o := &objectPatch{d: d, cur: cur, start: len(d.out)}
-	for range cur.Members() {
-		o.left++
-	}
+func (d *differ) open(cur shadow.Value) objectPatch {
+	o := objectPatch{d: d, start: len(d.out), left: cur.Len()}
 	d.out = append(d.out, '{')
 	return o
 }

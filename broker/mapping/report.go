@@ -171,9 +171,11 @@ func (e *Engine) write(s *mappingState, h *hit, p *Prepared, identity []string, 
 		return
 	}
 	known := b != nil
-	if b, bad = e.bind(s, identity, env, now); bad != nil {
-		e.failMessage(s.m, p, "", bad)
-		return
+	if !known {
+		if b, bad = e.bind(s, identity, env, now); bad != nil {
+			e.failMessage(s.m, p, "", bad)
+			return
+		}
 	}
 	if !known && r.interval > 0 && !p.Replayed && !p.Will {
 		b.throttled = map[string]int64{p.Topic: now}

@@ -121,7 +121,6 @@ type Message struct {
 type Prepared struct {
 	Message
 	set     *Set
-	levels  []string
 	hits    []hit
 	decoded [asSparkplug + 1]*decoded
 }
@@ -174,7 +173,6 @@ func (s *Set) Prepare(m Message) *Prepared {
 	if len(p.hits) == 0 {
 		return nil
 	}
-	p.levels = slices.Clone(topic)
 	p.decode()
 	return p
 }
