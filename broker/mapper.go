@@ -36,6 +36,7 @@ type mapper struct {
 	queue   []occurrence
 	closed  bool
 	timer   *time.Timer
+	looks   *time.Timer               // nil when nobody else writes to the store
 	changed map[string]*mapping.Saved // to be stored, by key; nil for one that is gone
 	queued  bool                      // the journal knows
 	report  mappingReport
@@ -230,8 +231,10 @@ func (p *mapper) close() {
 	}
 	p.mu.Lock()
 	p.closed = true
-	if p.timer != nil {
-		p.timer.Stop()
+	for _, t := range []*time.Timer{p.timer, p.looks} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	p.work.Broadcast()
 	p.room.Broadcast()
@@ -342,6 +345,9 @@ func (b *Broker) startMappings(send func()) {
 	}
 	send()
 	p.post(occurrence{tell: func(e *mapping.Engine, now int64) *mapping.Effects { return e.Started(now) }})
+	if p != nil && b.things.Shared() {
+		p.look()
+	}
 }
 
 // replayRetained tells of the retained messages, in the order of their topics.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"sync"
+	"time"
 
 	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/broker/wire"
@@ -80,13 +81,39 @@ func (p *mapper) submit(req things.Request, w *waiter, done func(*things.Result)
 
 // load gives the engine the document of a shadow.
 func (p *mapper) load(id shadow.ID) {
+	p.peek(id, (*mapping.Engine).Document)
+}
+
+// peek gives the engine the document of a shadow in one of its ways.
+func (p *mapper) peek(id shadow.ID, give func(*mapping.Engine, shadow.ID, *shadow.Document, int64) *mapping.Effects) {
 	p.underWay.Add(1)
 	p.b.things.Peek(id, func(doc *shadow.Document, refusal *shadow.Error) {
 		defer p.underWay.Add(-1)
 		if refusal == nil {
-			p.post(occurrence{tell: func(e *mapping.Engine, now int64) *mapping.Effects { return e.Document(id, doc, now) }})
+			p.post(occurrence{tell: func(e *mapping.Engine, now int64) *mapping.Effects { return give(e, id, doc, now) }})
 		}
 	})
+}
+
+// How often a node looks what others have made of the shadows of its devices, as it is told of its own changes alone.
+const (
+	lookInterval = time.Second
+	lookThings   = 1000 // at a time
+)
+
+// look looks at devices whose shadows other nodes may have changed, and goes on doing so.
+func (p *mapper) look() {
+	p.post(occurrence{tell: func(e *mapping.Engine, _ int64) *mapping.Effects {
+		for _, id := range e.Look(lookThings) {
+			p.peek(id, (*mapping.Engine).Refresh)
+		}
+		return &mapping.Effects{}
+	}})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.looks = time.AfterFunc(lookInterval, p.look)
+	}
 }
 
 // send publishes a command or a query. It does not come back to the mappings.

@@ -107,6 +107,9 @@ func New(o Options) *Service {
 // Limits returns the limits of documents.
 func (s *Service) Limits() shadow.Limits { return s.limits }
 
+// Shared reports whether other processes may write to the store.
+func (s *Service) Shared() bool { return s.store.Shared() }
+
 // Close refuses new requests with code 500 and waits for those under way,
 // until ctx ends. It does not close the store.
 func (s *Service) Close(ctx context.Context) error {

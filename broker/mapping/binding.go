@@ -23,6 +23,7 @@ type binding struct {
 	seen      int64            // ms since the epoch of the last message
 	storedAt  int64            // of seen, as it was last stored
 	loaded    bool             // the document is known
+	version   uint64           // of it
 	doc       *shadow.Document // only where an expression looks at it
 	commands  map[string]*commandState
 	uncovered [][]string

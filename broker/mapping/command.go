@@ -19,6 +19,7 @@ const (
 
 // document takes a document and finds what is outstanding.
 func (e *Engine) document(b *binding, doc *shadow.Document, ch change, now int64) {
+	b.version = doc.Version()
 	if b.state.m.documents {
 		b.doc = doc
 	}
@@ -72,6 +73,8 @@ func newLeaf(d shadow.Difference, old *leaf, ch change) *leaf {
 	l.fresh = ch.patch.Member("desired").At(d.Path...).Exists()
 	switch {
 	case l.fresh:
+	case old != nil && old.at != l.at: // by another node
+		l.fresh = true
 	case old != nil:
 		l.contested, l.answered = old.contested, old.answered
 		if !old.reported.Equal(d.Reported) {
@@ -80,6 +83,9 @@ func newLeaf(d shadow.Difference, old *leaf, ch change) *leaf {
 		}
 	case ch.loaded:
 		l.contested = ch.resumed && d.Reported.Time() > l.at
+	case ch.outstanding(d): // by another node
+		l.fresh = l.at >= d.Reported.Time()
+		l.contested, l.answered = !l.fresh, !l.fresh
 	default: // it was in sync: the device has changed its mind
 		l.contested, l.answered = true, true
 	}
@@ -87,6 +93,12 @@ func newLeaf(d shadow.Difference, old *leaf, ch change) *leaf {
 		l.answered = accepted(ch.patch.Member("reported"), nil, d)
 	}
 	return l
+}
+
+// outstanding reports that a difference was there before the change.
+func (ch *change) outstanding(d shadow.Difference) bool {
+	desired := ch.before.Desired().At(d.Path...)
+	return desired.Exists() && desired.Time() == d.Desired.Time() && !desired.Equal(ch.before.Reported().At(d.Path...))
 }
 
 // accepted reports that a device has repeated the wanted value next to the value itself, as Homie

@@ -73,6 +73,7 @@ type change struct {
 	loaded  bool         // it was read, not changed
 	resumed bool         // the device is known from an earlier run
 	patch   shadow.Value // the state of the update
+	before  *shadow.Document
 }
 
 // turn changes the state of a command.

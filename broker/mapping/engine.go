@@ -200,6 +200,34 @@ func (e *Engine) Document(id shadow.ID, doc *shadow.Document, now int64) *Effect
 	return out
 }
 
+// Look returns up to n shadows of devices that commands can be sent to, others each time, for who shares the store with
+// other nodes to look what these have made of them: [Engine.Refresh].
+func (e *Engine) Look(n int) []shadow.ID {
+	var out []shadow.ID
+	for _, list := range e.things { // begins anywhere
+		for _, b := range list {
+			if len(out) == n {
+				return out
+			}
+			if b.loaded && len(b.state.m.commands) > 0 && b.up() {
+				out = append(out, b.id)
+			}
+		}
+	}
+	return out
+}
+
+// Refresh takes the document of a shadow that another node may have changed.
+func (e *Engine) Refresh(id shadow.ID, doc *shadow.Document, now int64) *Effects {
+	out := e.step()
+	for _, b := range e.things[id.Thing] {
+		if b.id == id && b.loaded && b.version != doc.Version() {
+			e.document(b, doc, change{before: doc}, now)
+		}
+	}
+	return out
+}
+
 // Update takes a change of a shadow that was committed. Changes of one shadow come in their order.
 func (e *Engine) Update(id shadow.ID, c *shadow.Change, now int64) *Effects {
 	out := e.step()
@@ -218,7 +246,7 @@ func (e *Engine) Update(id shadow.ID, c *shadow.Change, now int64) *Effects {
 			b.saved = nil
 			continue
 		}
-		e.document(b, c.After, change{patch: c.State()}, now)
+		e.document(b, c.After, change{patch: c.State(), before: c.Before}, now)
 	}
 	return out
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/umbra-iot/umbra/internal/umbradtest"
+	"github.com/umbra-iot/umbra/statestore/storetest"
 	"github.com/umbra-iot/umbra/test/mqtttest"
 )
 
@@ -73,6 +74,56 @@ func TestMappingFilesAreReadAgain(t *testing.T) {
 	if res := rest(t, http.MethodGet, u.URL()+"/readyz?verbose", ""); strings.Contains(string(res.body), "mine.yaml") {
 		t.Errorf("/readyz?verbose tells of a file that is repaired: %s", res.body)
 	}
+}
+
+const switchMapping = `version: 1
+mapping: switch
+thing: "switch-{dev}"
+link: {path: connected, from: [{topic: "switch/{dev}/status", map: online}]}
+report: [{topic: "switch/{dev}/on", map: on_off, to: on}, {topic: "switch/{dev}/t", to: t}]
+commands: [{path: "on", topic: "switch/{dev}/set", payload: {map: on_off}}]
+`
+
+// A mapping that is put at one node is in force at the other, and what is desired at one node reaches a device at the other.
+func TestMappingsOfTwoNodes(t *testing.T) {
+	t.Parallel()
+	store := "--store=" + storetest.Redis(t).URL
+	one, two := umbradtest.Start(t, store), umbradtest.Start(t, store)
+	file := filepath.Join(t.TempDir(), "switch.yaml")
+	if err := os.WriteFile(file, []byte(switchMapping), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := umbra(t, one, "mapping", "apply", file); err != nil {
+		t.Fatalf("apply: %v, %s", err, out)
+	}
+	device := dial(t, two.MQTT(), mqtttest.Options{ClientID: "switch"})
+	subscribe(t, device, "switch/a/set")
+	maps(t, device, two, "switch/a/t", "switch-a")
+	publish(t, device, "switch/a/status", "online")
+	publish(t, device, "switch/a/on", "OFF")
+	desire := func(on bool) {
+		if out, err := umbra(t, one, "set", "switch-a", fmt.Sprintf("on=%v", on)); err != nil {
+			t.Fatalf("set: %v, %s", err, out)
+		}
+	}
+	expect := func(payload string) {
+		t.Helper()
+		if m, err := device.Receive(wait(t)); err != nil || m.Topic != "switch/a/set" || string(m.Payload) != payload {
+			t.Fatalf("the device gets %+v, %v, want %s", m, err, payload)
+		}
+		publish(t, device, "switch/a/on", payload)
+	}
+	desire(true)
+	expect("ON")
+	desire(false)
+	publish(t, device, "switch/a/t", "2") // whatever the device says meanwhile
+	expect("OFF")
+	eventually(t, func() error {
+		if out, err := umbra(t, two, "mapping", "status", "switch-a"); err != nil || !strings.Contains(out, "done") {
+			return fmt.Errorf("the state of the command is %s, %w", out, err)
+		}
+		return nil
+	})
 }
 
 // Stored mappings count on all nodes within a second and are there after kill -9.
