@@ -355,3 +355,70 @@ func TestPrincipalIsTold(t *testing.T) {
 		t.Errorf("the history is %s, %v", fmt.Sprintf("%+v", list), err)
 	}
 }
+
+// What messages bring about by mappings and native topics has the name of who published them, be it as a will or held back.
+func TestMappedChangesNameThePublisher(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Authenticator: users{}, Guard: &denials{}, NativeTopics: true, Mappings: mappings(t, `
+version: 1
+mapping: lamps
+thing: "lamp"
+report:
+  - {topic: "l/slow", to: slow, min_interval: 50ms}
+  - {topic: "l/end", to: end, empty: delete}
+  - {topic: "l/{k}", to: "{k}"}
+`)})
+	bob := s.connect(t, login("bob", "b1"))
+	carol := login("carol", "c1")
+	carol.edit = func(pk *packets.Packet) {
+		as("carol", "secret")(pk)
+		withWill("l/will", "5", nil)(pk)
+	}
+	dying := s.connect(t, carol)
+	send := func(pk packets.Packet) {
+		t.Helper()
+		bob.send(pk)
+		bob.want(packets.Puback)
+	}
+	want := func(thing, key, author string) {
+		t.Helper()
+		var list []shadow.HistoryEntry
+		eventually(t, author+" of "+key, func() bool {
+			changes, err := s.things.Changes(t.Context(), shadow.ID{Thing: thing}, 0, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = list[:0]
+			for _, c := range changes {
+				if key == "" && c.Op == shadow.OpDelete || key != "" && strings.Contains(string(c.Patch), key) {
+					list = append(list, *c)
+				}
+			}
+			return len(list) > 0
+		})
+		if by := list[len(list)-1].Author; by.Channel+" "+by.Principal+" "+by.ClientID != author {
+			t.Errorf("%s is by %+v, want %s", key, by, author)
+		}
+	}
+	send(message("l/on", "1", 1, 1))
+	want("lamp", `"on":1`, "mapping user:bob b1")
+	send(message("l/slow", "1", 1, 2))
+	send(message("l/slow", "2", 1, 3))
+	want("lamp", `"slow":2`, "mapping user:bob b1")
+	_ = dying.conn.Close()
+	want("lamp", `"will":5`, "mapping user:carol c1")
+	send(message("things/pump/reported", `{"n":6}`, 1, 4))
+	want("pump", `"n":6`, "mqtt user:bob b1")
+	end := message("l/end", "7", 1, 5)
+	end.FixedHeader.Retain = true
+	send(end)
+	end = message("l/end", "", 1, 6)
+	end.FixedHeader.Retain = true
+	send(end)
+	want("lamp", "", "mapping user:bob b1")
+	by := shadow.Author{Channel: "rest", Principal: "user:dave"}
+	if err := s.PublishMessage(t.Context(), broker.Publication{Topic: "l/rest", Payload: []byte("8"), QoS: 1, Author: by}); err != nil {
+		t.Fatal(err)
+	}
+	want("lamp", `"rest":8`, "mapping user:dave ")
+}

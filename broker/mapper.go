@@ -278,6 +278,7 @@ func (c *conn) mappingSession() mapping.Session {
 func (c *conn) source(m *wire.Message) mapping.Message {
 	return mapping.Message{
 		Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Client: c.clientID, User: c.username, Epoch: uint64(c.versionNumber),
+		Principal: known(c.principal),
 	}
 }
 
@@ -372,9 +373,9 @@ func (b *Broker) retainedMessages(yield func(mapping.Message) bool) {
 	}
 }
 
-// author is who writes what mappings report.
-func mappingAuthor(client string) shadow.Author {
-	return shadow.Author{Channel: "mapping", ClientID: client}
+// mappingAuthor is who writes what mappings report: a mapping, for the client whose message has brought it about.
+func mappingAuthor(principal, client string) shadow.Author {
+	return shadow.Author{Channel: "mapping", Principal: principal, ClientID: client}
 }
 
 // awaitMappings waits until the mappings have done everything that has happened until now.

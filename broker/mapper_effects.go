@@ -17,11 +17,11 @@ func (p *mapper) apply(e *mapping.Effects, w *waiter) {
 	}
 	for i := range e.Desired {
 		p.submit(things.Request{
-			ID: e.Desired[i].ID, Op: shadow.OpUpdate, Payload: e.Desired[i].Payload, Author: mappingAuthor(""), Quiet: true,
+			ID: e.Desired[i].ID, Op: shadow.OpUpdate, Payload: e.Desired[i].Payload, Author: mappingAuthor("", ""), Quiet: true,
 		}, w, func(*things.Result) {})
 	}
-	for _, id := range e.Deletes {
-		p.submit(things.Request{ID: id, Op: shadow.OpDelete, Author: mappingAuthor(""), Quiet: true}, w, func(*things.Result) {})
+	for _, d := range e.Deletes {
+		p.submit(things.Request{ID: d.ID, Op: shadow.OpDelete, Author: mappingAuthor(d.Principal, d.Client), Quiet: true}, w, func(*things.Result) {})
 	}
 	for _, id := range e.Loads {
 		p.load(id)
@@ -40,7 +40,7 @@ func (p *mapper) apply(e *mapping.Effects, w *waiter) {
 
 // update makes the update of a report, one for each message and shadow.
 func (p *mapper) update(r *mapping.Report, w *waiter) {
-	req := things.Request{ID: r.ID, Op: shadow.OpUpdate, Author: mappingAuthor(r.Client), Quiet: true, Build: r.Build}
+	req := things.Request{ID: r.ID, Op: shadow.OpUpdate, Author: mappingAuthor(r.Principal, r.Client), Quiet: true, Build: r.Build}
 	p.submit(req, w, func(res *things.Result) {
 		if res.Err == nil {
 			if r.Made() {

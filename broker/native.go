@@ -30,7 +30,7 @@ func (b *Broker) nativeMessage(n *mapping.Native, err error, in *mapping.Message
 	}
 	replayed := in.Replayed
 	b.things.Submit(things.Request{
-		ID: n.ID, Op: shadow.OpUpdate, Author: shadow.Author{Channel: channel, ClientID: in.Client}, Quiet: true,
+		ID: n.ID, Op: shadow.OpUpdate, Author: shadow.Author{Channel: channel, Principal: in.Principal, ClientID: in.Client}, Quiet: true,
 		Build: func(doc *shadow.Document) ([]byte, *shadow.Error) {
 			if replayed && doc.Deleted() {
 				return nil, nil

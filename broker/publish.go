@@ -287,7 +287,9 @@ func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 	t, ok := requestTopic(p.Topic)
 	if !ok {
 		o := b.take(nil, wire.NewMessage(m))
-		b.mapped(mapping.Message{Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Client: m.Publisher}, o, func(outcome, bool) {})
+		b.mapped(mapping.Message{
+			Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Client: m.Publisher, Principal: p.Author.Principal,
+		}, o, func(outcome, bool) {})
 		switch {
 		case o.code == packets.ErrTopicNameInvalid.Code:
 			return fmt.Errorf("%w: %s", ErrTopic, o.text)

@@ -110,6 +110,7 @@ func (b *Broker) sendWill(c *client, w *will) {
 	b.routeWill(message)
 	b.mapped(mapping.Message{
 		Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Will: true, Client: w.clientID, User: w.user, Epoch: uint64(w.epoch),
+		Principal: w.principal,
 	}, outcome{}, func(outcome, bool) {})
 }
 

@@ -91,7 +91,7 @@ func (m *Mapping) linkPaths() [][]string {
 // is forgotten; or the shadow is deleted.
 func (e *Engine) retire(b *binding, p *Prepared, remove bool, now int64) {
 	if remove {
-		e.out.Deletes = append(e.out.Deletes, b.id)
+		e.out.Deletes = append(e.out.Deletes, Delete{b.id, p.Client, p.Principal})
 	} else {
 		out := e.reportOf(b, p)
 		out.ops = []op{{keep: [][]string{}}}

@@ -71,7 +71,7 @@ func (e *Engine) Set() *Set { return e.set }
 type Effects struct {
 	Reports  []*Report   // updates of reported
 	Desired  []Write     // updates of desired
-	Deletes  []shadow.ID // shadows to be deleted
+	Deletes  []Delete    // shadows to be deleted
 	Loads    []shadow.ID // shadows whose document is to be given to [Engine.Document]
 	Publish  []Publish   // commands and queries
 	Failures []Failure
@@ -80,15 +80,22 @@ type Effects struct {
 	Gone     []*Saved // bindings to be removed from the store
 }
 
+// Delete is the end of a shadow that a message brings about.
+type Delete struct {
+	ID                shadow.ID
+	Client, Principal string // as in Message
+}
+
 // Report is an update of reported that a message makes.
 type Report struct {
-	ID       shadow.ID
-	Mapping  string
-	Topic    string // of the message, "" when there was none
-	Client   string // who published it
-	Will     bool
-	Known    bool // only for things that exist
-	Replayed bool // a deleted shadow stays deleted
+	ID        shadow.ID
+	Mapping   string
+	Topic     string // of the message, "" when there was none
+	Client    string // who published it
+	Will      bool
+	Principal string // as in Message
+	Known     bool   // only for things that exist
+	Replayed  bool   // a deleted shadow stays deleted
 
 	ops   []op
 	b     *binding

@@ -105,7 +105,8 @@ func (r *Rehearsal) do(e *Effects, now int64) {
 		r.out.Reports = append(r.out.Reports, Explained{Mapping: w.Mapping, ID: w.ID, Payload: w.Payload})
 		r.refuse(w.ID, w.Mapping, r.apply(w.ID, w.Payload, now))
 	}
-	for _, id := range e.Deletes {
+	for _, d := range e.Deletes {
+		id := d.ID
 		r.out.Deletes = append(r.out.Deletes, id)
 		if c, err := shadow.Delete(id, r.document(id, now), "", now); err == nil {
 			r.docs[id] = c.After

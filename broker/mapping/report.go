@@ -416,7 +416,7 @@ func (e *Engine) reportOf(b *binding, p *Prepared) *Report {
 		r.limit = l
 	}
 	if p != nil {
-		r.Topic, r.Client, r.Will, r.Replayed = p.Topic, p.Client, p.Will, p.Replayed
+		r.Topic, r.Client, r.Principal, r.Will, r.Replayed = p.Topic, p.Client, p.Principal, p.Will, p.Replayed
 		r.Known = b.state.m.known && !b.loaded
 	}
 	e.out.Reports = append(e.out.Reports, r)

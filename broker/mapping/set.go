@@ -107,14 +107,15 @@ func (n *indexNode) find(topic []string, out []ref) []ref {
 // Message is a message as the engine gets it: published by a client, as its will, or kept as retained
 // message since before the start.
 type Message struct {
-	Topic    string
-	Payload  []byte
-	Retain   bool   // the flag of the PUBLISH, or of the will
-	Replayed bool   // from the store of retained messages
-	Will     bool   // sent by the server because a session or connection ended
-	Client   string // who published it, "" for the server itself
-	User     string // that the client is known as, "" for none
-	Epoch    uint64 // of the client's connection
+	Topic     string
+	Payload   []byte
+	Retain    bool   // the flag of the PUBLISH, or of the will
+	Replayed  bool   // from the store of retained messages
+	Will      bool   // sent by the server because a session or connection ended
+	Client    string // who published it, "" for the server itself
+	User      string // that the client is known as, "" for none
+	Principal string // ID of who has proved to be that client, "" for nobody in particular
+	Epoch     uint64 // of the client's connection
 }
 
 // Prepared is a message together with what of it depends on no state: rules and decoded payload.

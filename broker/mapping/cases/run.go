@@ -193,7 +193,8 @@ func (v *server) do(e *mapping.Effects) {
 			v.failures = append(v.failures, mapping.Failure{Code: mapping.CodeStore, Text: err.Error()})
 		}
 	}
-	for _, id := range e.Deletes {
+	for _, d := range e.Deletes {
+		id := d.ID
 		if c, err := shadow.Delete(id, v.docs[id], "", v.now); err == nil {
 			v.docs[id] = c.After
 			v.do(v.engine.Update(id, c, v.now))
