@@ -193,6 +193,7 @@ type faults struct {
 	fail   atomic.Bool
 	hang   atomic.Pointer[chan struct{}]
 	full   atomic.Bool
+	noLog  atomic.Bool
 	failed atomic.Int64 // tables that could not be created
 }
 
@@ -201,6 +202,9 @@ func (f *faults) wrap(files vfs.FS) vfs.FS {
 		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") && f.full.Load() {
 			f.failed.Add(1)
 			return syscall.ENOSPC
+		}
+		if (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite) && strings.HasSuffix(op.Path, ".log") && f.noLog.Load() {
+			return errorfs.ErrInjected
 		}
 		if op.Kind != errorfs.OpFileSyncData || !strings.HasSuffix(op.Path, ".log") {
 			return nil
@@ -256,6 +260,34 @@ func TestFailedSync(t *testing.T) {
 	s = open(t, files, "db")
 	defer s.Close()
 	checkShadow(t, s, lamp, 1)
+}
+
+// TestNoNextLog lets the database begin another log on a disk that has no room for one.
+func TestNoNextLog(t *testing.T) {
+	t.Parallel()
+	var f faults
+	failure := make(chan error)
+	s, err := pebblestore.Open("db", statestore.Options{HistoryLimit: -1}, pebblestore.Options{
+		FS: f.wrap(vfs.NewMem()),
+		OnFailure: func(err error) {
+			failure <- err
+			select {} // as a process that ends: Pebble would panic
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.noLog.Store(true)
+	go func() { // until the end of the test's process
+		for v := uint64(0); ; v++ {
+			w := put(lamp, v)
+			w.Record.Body = make([]byte, 1<<20)
+			_ = commit(context.Background(), s, w)
+		}
+	}()
+	if err := <-failure; !errors.Is(err, errorfs.ErrInjected) {
+		t.Errorf("OnFailure(%v), want %v", err, errorfs.ErrInjected)
+	}
 }
 
 // TestNoRoomForTables fills a disk until the store holds more in memory than it wants to: then it makes callers wait for

@@ -84,7 +84,7 @@ func lockDir(dir string, files vfs.FS) (*pebble.Lock, error) {
 
 func databaseOptions(files vfs.FS, lock *pebble.Lock, h *health) *pebble.Options {
 	o := &pebble.Options{
-		FS:                 files,
+		FS:                 logs{files, h},
 		Lock:               lock,
 		Logger:             h,
 		EventListener:      h.listener(),
