@@ -58,8 +58,11 @@ func (l Limits) withDefaults() (Limits, error) {
 	setDefault(&l.PresenceThings, 100000)
 	setDefault(&l.ConnectTimeout, 10*time.Second)
 	setDefault(&l.WriteTimeout, 20*time.Second)
-	if l.KeepAlive < 0 || l.KeepAlive > math.MaxUint16*time.Second {
-		return l, errors.New("broker: keep-alive limit is not within 0 and 65535 s")
+	if l.KeepAlive < 0 || l.KeepAlive > math.MaxUint16*time.Second || l.KeepAlive%time.Second != 0 {
+		return l, errors.New("broker: keep-alive limit is not one of 0 to 65535 whole seconds")
+	}
+	if l.SessionExpiry < 0 || l.SessionExpiry%time.Second != 0 {
+		return l, errors.New("broker: limit of the session expiry is not in whole seconds")
 	}
 	if l.PayloadBytes < 0 || l.PayloadBytes > 256<<20-headerAllowance {
 		return l, errors.New("broker: payload limit is not within 0 and 256 MiB")

@@ -318,6 +318,27 @@ func TestStoreWait(t *testing.T) {
 	waitFor(t, "the log to say that the store is back", func() bool { return strings.Contains(u.Log(), "store answers again") })
 }
 
+// TestRedisThatLoadsIsWaitedFor has the default of store-wait.
+func TestRedisThatLoadsIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	redis := storetest.Redis(t)
+	_ = umbradtest.Run(t, "--version") // the program is there before Redis loads
+	redis.Do(`EVAL "for i = 1, 20000 do redis.call('SET', i, i) end" 0`)
+	redis.Kill()
+	redis.StartSlowly()
+	r := umbradtest.Run(t, "--mqtt=127.0.0.1:0", "--http=off", "--data="+t.TempDir(), "--store="+redis.URL, "--redis-load-wait=0s")
+	if r.Code != 1 || !strings.Contains(r.Stderr, "LOADING") {
+		t.Errorf("umbrad that does not wait = %+v, want exit code 1 and what Redis says", r)
+	}
+	redis.Kill()
+	redis.StartSlowly()
+	u := umbradtest.Launch(t, "--store="+redis.URL)
+	u.WaitReady()
+	if !strings.Contains(u.Log(), "store is not ready yet") {
+		t.Errorf("log %s, want it to tell of the wait", u.Log())
+	}
+}
+
 func get(t *testing.T, url string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -30,14 +31,15 @@ func checkStore(name string) error {
 	return nil
 }
 
-// openStore opens the store of cfg, trying again for as long as cfg says. kind is its scheme.
+// openStore opens the store of cfg, trying again for as long as cfg says, which is longer while Redis loads its data. kind is
+// its scheme.
 func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store statestore.Store, kind string, err error) {
 	kind, rest, _ := strings.Cut(cfg.Store, ":")
 	options := statestore.Options{HistoryLimit: cfg.History.Versions, HistoryAge: cfg.History.Age, Redo: things.Redo}
 	if options.HistoryLimit == 0 {
 		options.HistoryLimit = -1
 	}
-	deadline := time.Now().Add(cfg.StoreWait)
+	began, isLoading := time.Now(), false
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
 		switch kind {
 		case "memory":
@@ -47,15 +49,25 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store
 		default:
 			store, err = openRedis(ctx, cfg, options, log)
 		}
+		deadline := began.Add(cfg.StoreWait)
+		if isLoading = redisstore.IsLoading(err) || isLoading && isTimeout(err); isLoading {
+			deadline = began.Add(max(cfg.StoreWait, cfg.Redis.LoadWait))
+		}
 		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
 			return store, kind, err
 		}
-		log.Warn("store is not ready yet", "store", cfg.StoreName(), "err", err)
+		log.Warn("store is not ready yet", "store", cfg.StoreName(), "err", err, "waits_until", deadline)
 		select {
 		case <-ctx.Done():
 		case <-time.After(min(pause, time.Until(deadline))):
 		}
 	}
+}
+
+// isTimeout reports whether there was no answer in time, as it happens now and then while Redis loads its data.
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // openPebble opens a store whose failure ends the process: nobody knows what the disk holds then, a new process reads

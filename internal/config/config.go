@@ -116,6 +116,7 @@ type Redis struct {
 	Node          string
 	Prefix        string
 	AllowEviction bool
+	LoadWait      time.Duration
 }
 
 // Command is a parsed command line.

@@ -145,6 +145,10 @@ func TestErrors(t *testing.T) {
 		{[]string{"--document-bytes", "0"}, []string{"--document-bytes", "not a size"}},
 		{[]string{"--document-bytes", "9999999999GiB"}, []string{"not a size"}},
 		{[]string{"--commit-timeout", "0s"}, []string{"not from 1ns to"}},
+		{[]string{"--session-expiry", "500ms"}, []string{"--session-expiry", "not in whole seconds"}},
+		{[]string{"--session-expiry", "0s"}, []string{"not from 1s to"}},
+		{[]string{"--keep-alive", "1500ms"}, []string{"--keep-alive", "not in whole seconds"}},
+		{[]string{"--keep-alive", "65536s"}, []string{"not from 0s to"}},
 		{[]string{"--request-bytes", "2MiB"}, []string{"above payload-bytes"}},
 		{[]string{"--allow-anonymous=maybe"}, []string{"neither true nor false"}},
 		{[]string{"--refuse-filters", "a/#,b/#/c"}, []string{"--refuse-filters", `"b/#/c" is not a topic filter`}},
@@ -237,7 +241,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 	for _, s := range config.Settings() {
 		changed := ""
 		for _, sample := range []string{
-			"off", "127.0.0.1:7", "/tmp/d", "true", "7ns", "7", "memory:", "aws", "json", "debug", "none", "1.3", "uri", "certificate", "ws://127.0.0.1:7", "10.0.0.0/8", "ES256", "http://127.0.0.1/", "2MiB",
+			"off", "127.0.0.1:7", "/tmp/d", "true", "7ns", "7s", "7", "memory:", "aws", "json", "debug", "none", "1.3", "uri", "certificate", "ws://127.0.0.1:7", "10.0.0.0/8", "ES256", "http://127.0.0.1/", "2MiB",
 		} {
 			c, err := load(nil, "--tls-cert=c", "--tls-key=k", "--jwt-issuer=i", "--jwt-audience=a", "--request-bytes=1", "--"+s.Name+"="+sample)
 			if err != nil || sample == s.Default || sample == "off" && s.Default == "false" {

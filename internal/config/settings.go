@@ -250,6 +250,10 @@ func (c *Config) storeSettings() []Setting {
 			Help: "how long to wait at start for a store that does not answer; 0s fails at once",
 		},
 		{
+			Name: "redis-load-wait", Group: group, Default: "10m", value: duration{&c.Redis.LoadWait, 0, forever},
+			Help: "how long to wait at start for a Redis that answers that it is still loading its data",
+		},
+		{
 			Name: "redis-node", Group: group, value: text{&c.Redis.Node},
 			Help: "name of this node among those that share a Redis; unique, and the same over restarts; empty means a name kept in the data directory",
 		},
@@ -346,11 +350,11 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "a client id",
 		},
 		{
-			Name: "keep-alive", Group: group, Default: "0s", AWS: "20m", value: duration{&c.Broker.KeepAlive, 0, 65535 * time.Second},
+			Name: "keep-alive", Group: group, Default: "0s", AWS: "20m", value: seconds{&c.Broker.KeepAlive, 0, 65535 * time.Second},
 			Help: "longest keep-alive; clients of MQTT 5 that ask for more or for none are told so; 0s is as the client wants",
 		},
 		{
-			Name: "session-expiry", Group: group, Default: "168h", AWS: "1h", value: duration{&c.Broker.SessionExpiry, 1, forever},
+			Name: "session-expiry", Group: group, Default: "168h", AWS: "1h", value: seconds{&c.Broker.SessionExpiry, time.Second, forever},
 			Help: "how long a session of MQTT 3.1.1 outlives its connection, and the most that clients of MQTT 5 get",
 		},
 		{

@@ -109,6 +109,16 @@ func (v duration) Set(s string) error {
 	return nil
 }
 
+// seconds is a duration that MQTT counts in whole seconds.
+type seconds duration
+
+func (v seconds) Set(s string) error {
+	if d, err := time.ParseDuration(s); err == nil && d%time.Second != 0 {
+		return fmt.Errorf("%q is not in whole seconds, which is how MQTT counts", s)
+	}
+	return duration(v).Set(s)
+}
+
 type integer[T int | uint16] struct {
 	p           *T
 	least, most T

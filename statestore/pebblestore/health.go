@@ -22,6 +22,7 @@ type health struct {
 	once      sync.Once             // for the first failure
 	failed    atomic.Pointer[error] // the first failure, with what it means
 	flushes   atomic.Int64          // that failed, one after the other
+	closing   chan struct{}         // closed by Close: nothing pauses any more
 }
 
 var _ pebble.Logger = (*health)(nil)
@@ -126,7 +127,10 @@ type patient struct {
 // Create implements vfs.FS.
 func (p patient) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	if n := p.health.flushes.Load(); n > 0 && filepath.Ext(name) == ".sst" {
-		time.Sleep(min(firstPause<<min(n, 10), mostPause))
+		select {
+		case <-p.health.closing:
+		case <-time.After(min(firstPause<<min(n, 10), mostPause)):
+		}
 	}
 	return p.FS.Create(name, category) //nolint:wrapcheck // it is that of the file system
 }

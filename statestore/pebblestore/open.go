@@ -44,7 +44,7 @@ func Open(dir string, o statestore.Options, po Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &health{log: po.Log, onFailure: po.OnFailure}
+	h := &health{log: po.Log, onFailure: po.OnFailure, closing: make(chan struct{})}
 	db, err := pebble.Open(dir, databaseOptions(patient{po.FS, h}, lock, h))
 	if err != nil {
 		return nil, fmt.Errorf("pebblestore: open %s: %w", dir, closeWith(lock, err))

@@ -219,6 +219,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	close(s.stop)
+	close(s.health.closing)
 	s.life.Unlock()
 	s.background.Wait()
 	var err error

@@ -40,7 +40,7 @@ type Options struct {
 // Further parameters are those of go-redis' ParseURL, ParseFailoverURL and
 // ParseClusterURL, such as read_timeout and pool_size. Open fails when Redis
 // does not answer in about 2 seconds, is older than 6.2, may evict keys, or has
-// data of another format. Errors contain no password.
+// data of another format. Errors contain no password. See [IsLoading] for one that passes.
 //
 // Open turns off the log of the go-redis package for the whole program: it has
 // no format of its own to fit ours, and repeats what is returned as errors.

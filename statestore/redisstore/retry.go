@@ -58,6 +58,9 @@ func isReply(err error) bool {
 	return errors.As(err, &reply)
 }
 
+// IsLoading reports whether Open failed because Redis answers that it is still loading its data, which passes.
+func IsLoading(err error) bool { return redis.IsLoadingError(err) }
+
 // isDial reports whether err happened before anything was sent.
 func isDial(err error) bool {
 	var op *net.OpError

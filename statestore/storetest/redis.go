@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,6 +82,16 @@ func (r *RedisServer) Start() {
 	}
 }
 
+// StartSlowly is Start for a server that takes its time to load its data, which it needs a few thousand keys for. It waits
+// until the server answers that it is loading.
+func (r *RedisServer) StartSlowly() {
+	r.tb.Helper()
+	isLoading := func(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "LOADING") }
+	if err := r.run(isLoading, "--key-load-delay", "200"); err != nil {
+		r.tb.Fatalf("redis-server: %v\n%s", err, r.output)
+	}
+}
+
 // Pause stops the server with SIGSTOP: connections stay and nothing answers, as
 // in a network partition.
 func (r *RedisServer) Pause() { r.signal(syscall.SIGSTOP) }
@@ -139,14 +150,19 @@ func (r *RedisServer) do(line string) (string, error) {
 	return reply[1:], nil
 }
 
-// start runs the server until it answers PING.
+// start runs the server until it answers PING. A server with a password or other settings of a test answers, too.
 func (r *RedisServer) start() error {
+	return r.run(func(err error) bool { return err == nil || strings.HasPrefix(err.Error(), "NOAUTH") })
+}
+
+// run runs the server, with more configuration, until its answer to PING, or the lack of one, is what it has to be.
+func (r *RedisServer) run(isReady func(error) bool, config ...string) error {
 	_, port, err := net.SplitHostPort(r.addr)
 	if err != nil {
 		return err
 	}
 	args := []string{"--bind", "127.0.0.1", "--port", port, "--dir", r.Dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always"}
-	cmd := exec.Command("redis-server", append(args, r.config...)...)
+	cmd := exec.Command("redis-server", slices.Concat(args, r.config, config)...)
 	cmd.Stdout, cmd.Stderr = r.output, r.output
 	if err := cmd.Start(); err != nil {
 		return err
@@ -154,8 +170,7 @@ func (r *RedisServer) start() error {
 	r.cmd = cmd
 	for deadline := time.Now().Add(redisStart); ; time.Sleep(5 * time.Millisecond) {
 		_, err := r.do("PING")
-		// A server with a password or other settings of a test answers, too.
-		if err == nil || strings.HasPrefix(err.Error(), "NOAUTH") {
+		if isReady(err) {
 			break
 		}
 		if time.Now().After(deadline) {

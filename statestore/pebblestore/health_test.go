@@ -1,0 +1,34 @@
+package pebblestore
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// TestPauseEndsWithTheStore: who closes a store whose flushes fail does not wait for the next attempt.
+func TestPauseEndsWithTheStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := &health{closing: make(chan struct{})}
+		h.flushes.Store(20)
+		create := func() (took time.Duration) {
+			began := time.Now()
+			f, err := patient{vfs.NewMem(), h}.Create("1.sst", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = f.Close()
+			return time.Since(began)
+		}
+		if took := create(); took != mostPause {
+			t.Errorf("Create when flushes fail took %v, want %v", took, mostPause)
+		}
+		time.AfterFunc(mostPause/4, func() { close(h.closing) })
+		if took := create(); took != mostPause/4 {
+			t.Errorf("Create when the store closes took %v, want %v", took, mostPause/4)
+		}
+	})
+}
