@@ -167,7 +167,7 @@ func (c *crashes) enqueue() {
 		c.count++
 		m := wire.Message{Topic: strconv.FormatUint(c.count, 10), Payload: bytes.Repeat([]byte("p"), c.rnd.IntN(20)), QoS: 2, Retain: c.rnd.IntN(2) == 0}
 		if c.rnd.IntN(4) == 0 {
-			m.Properties = &wire.Properties{ContentType: "x", User: []wire.UserProperty{{Key: "k", Value: "v"}}}
+			m.Properties = &wire.Properties{ContentType: "x", HasContentType: true, User: []wire.UserProperty{{Key: "k", Value: "v"}}}
 		}
 		d := session.Delivery{Message: wire.NewMessage(m), QoS: byte(1 + c.rnd.IntN(2)), Retain: c.rnd.IntN(2) == 0}
 		for range c.rnd.IntN(3) {
