@@ -46,6 +46,9 @@ func (p *mapper) update(r *mapping.Report, w *waiter) {
 			if r.Made() {
 				p.updates.Add(1)
 			}
+			if r.Late() {
+				p.post(occurrence{tell: func(e *mapping.Engine, _ int64) *mapping.Effects { return e.Late(r) }})
+			}
 			return
 		}
 		code := codeOf(res.Err)

@@ -20,6 +20,7 @@ type binding struct {
 	parent    string
 	births    *births
 	client    string           // the last that published for the device
+	heard     bool             // since the start
 	seen      int64            // ms since the epoch of the last message
 	storedAt  int64            // of seen, as it was last stored
 	loaded    bool             // the document is known
@@ -196,7 +197,7 @@ func (e *Engine) touch(b *binding, p *Prepared, now int64) {
 	if p.Replayed || p.Will {
 		return
 	}
-	b.seen = now
+	b.seen, b.heard = now, true
 	if p.Client != "" {
 		b.client = p.Client
 	}

@@ -135,20 +135,21 @@ func (e *Engine) parentOf(b *binding, ops []op, payload shadow.Value, now int64)
 	if l == nil || l.parent == nil || l.parent.path == nil || l.parent.topic != nil {
 		return
 	}
-	if l.parent.aside != "" {
-		v := payload.Member(l.parent.aside)
-		beside := l.parent.path[:len(l.parent.path)-1]
-		if v.Exists() && slices.ContainsFunc(ops, func(o op) bool { return hasPrefix(o.path, beside) }) {
-			e.adopt(b, v, now)
-		}
-		return
-	}
 	for i := range ops {
 		if o := &ops[i]; hasPrefix(l.parent.path, o.path) {
 			if v := o.value.At(l.parent.path[len(o.path):]...); v.Exists() {
 				e.adopt(b, v, now)
+				return
 			}
 		}
+	}
+	if l.parent.aside == "" {
+		return
+	}
+	v := payload.Member(l.parent.aside)
+	beside := l.parent.path[:len(l.parent.path)-1]
+	if v.Exists() && slices.ContainsFunc(ops, func(o op) bool { return hasPrefix(o.path, beside) }) {
+		e.adopt(b, v, now)
 	}
 }
 

@@ -101,6 +101,7 @@ type Report struct {
 	b     *binding
 	limit int  // bytes of the document, 0 for that of the service
 	made  bool // the last Build has made an update
+	late  bool // the last Build was given a shadow that is deleted, and the message is older
 }
 
 // Build returns the payload of the update that makes a document, nil for a shadow that there is not,
@@ -108,11 +109,16 @@ type Report struct {
 func (r *Report) Build(doc *shadow.Document) ([]byte, *shadow.Error) {
 	payload, refusal := r.build(doc)
 	r.made = payload != nil
+	r.late = r.Replayed && doc.Deleted()
 	return payload, refusal
 }
 
 // Made reports whether the last [Report.Build] has made an update.
 func (r *Report) Made() bool { return r.made }
+
+// Late reports whether the last [Report.Build] was too late: the shadow was deleted after the message. [Engine.Late]
+// wants to know.
+func (r *Report) Late() bool { return r.late }
 
 func (r *Report) build(doc *shadow.Document) ([]byte, *shadow.Error) {
 	gone := doc == nil || doc.Deleted()
@@ -203,6 +209,15 @@ func (e *Engine) Document(id shadow.ID, doc *shadow.Document, now int64) *Effect
 			e.document(b, doc, change{loaded: true, resumed: b.saved != nil}, now)
 			b.saved = nil
 		}
+	}
+	return out
+}
+
+// Late takes note that a shadow was deleted after the message of a report, so that the device is not known by it.
+func (e *Engine) Late(r *Report) *Effects {
+	out := e.step()
+	if b := r.b; b != nil && !b.gone && !b.heard {
+		e.unbind(b)
 	}
 	return out
 }

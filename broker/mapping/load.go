@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,9 @@ func Load(name string, text []byte) ([]*Mapping, []*Diagnostic, error) {
 }
 
 func finish(out []*Mapping, found LoadError) ([]*Mapping, []*Diagnostic, error) {
+	slices.SortStableFunc(found, func(a, b *Diagnostic) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
 	if slices.ContainsFunc(found, func(d *Diagnostic) bool { return !d.Warning }) {
 		return nil, found, found
 	}

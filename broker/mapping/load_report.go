@@ -305,7 +305,7 @@ func (m *Mapping) checkReport(o *object, r *report) {
 			}
 		}
 		for _, t := range f.target.terms() {
-			if t.payload != nil || slices.Contains(have, t.name) || slices.Contains([]string{"thing", "client", "user"}, t.name) {
+			if t.payload != nil || slices.Contains(have, t.name) || slices.Contains([]string{"thing", "client", "user", "topic", "value"}, t.name) {
 				continue
 			}
 			if o.has("fields") {
