@@ -44,13 +44,14 @@ type client struct {
 	ownerChanged bool            // since it was drained
 	ownerKept    bool            // it is in the store
 
-	fetching    *fetching // messages are on their way from the store, nil when there are none
-	held        int64     // bytes of messages, as far as they are in Broker.held
-	spilled     int64     // the same in Broker.spilled
-	leaving     *will     // is being sent as a request, and kept in the store until that is done
-	queued      bool      // the journal knows that there is something to store
-	willChanged bool      // since it was drained
-	willKept    bool      // there is one in the store
+	fetching    *fetching     // messages are on their way from the store, nil when there are none
+	held        int64         // bytes of messages, as far as they are in Broker.held
+	spilled     int64         // the same in Broker.spilled
+	leaving     *will         // is being sent as a request, and kept in the store until that is done
+	queued      bool          // the journal knows that there is something to store
+	departing   chan struct{} // closed when the will that is being sent has gone out, nil when there is none
+	willChanged bool          // since it was drained
+	willKept    bool          // there is one in the store
 }
 
 // ackPlace is a place in the queue of a connection.
@@ -283,7 +284,8 @@ type departure struct {
 	w *will
 }
 
-// sendWill puts the will, if there is one, into an aftermath. One that is a request is kept in the
+// sendWill puts the will, if there is one, into an aftermath. Until it has gone out the client stays, and no new
+// connection gets it: what that reports is newer. One that is a request is kept in the
 // store until that is done; another one goes out of it together with what sending it stores. mu is held.
 func (c *client) sendWill(a *aftermath) {
 	w := c.will
@@ -294,7 +296,17 @@ func (c *client) sendWill(a *aftermath) {
 		c.leaving = w
 	}
 	c.setWill(nil)
+	c.departing = make(chan struct{})
 	a.wills = append(a.wills, departure{c, w})
+}
+
+// departed ends what sendWill began.
+func (c *client) departed(a *aftermath) {
+	c.mu.Lock()
+	defer c.unlock()
+	close(c.departing)
+	c.departing = nil
+	c.settle(c.b.now(), a)
 }
 
 // together does what ends a connection or a session, and publishes the
@@ -308,6 +320,7 @@ func (b *Broker) together(do func(a *aftermath)) {
 		}
 		for _, d := range a.wills {
 			b.sendWill(d.c, d.w)
+			d.c.departed(&a)
 		}
 		for _, d := range a.heirs {
 			b.passOn(d)
@@ -369,7 +382,7 @@ func (c *client) settle(now int64, a *aftermath) {
 	if c.will != nil && (over || c.willAt <= now) { // [MQTT-3.1.2-8]
 		c.sendWill(a)
 	}
-	if over && c.leaving == nil && !c.bequeath(a) {
+	if over && c.leaving == nil && c.departing == nil && !c.bequeath(a) {
 		c.sess.Forget()
 		c.save() // before there can be another client of the same id
 		c.b.clients.remove(c)

@@ -159,27 +159,30 @@ func (c *conn) identify() packets.Code {
 // takeOver makes c the owner of its client id's session. A connection that has
 // it now is told to go [MQTT-3.1.4-3]; its will is sent before this connection
 // gets its CONNACK, so that it cannot undo what this connection reports. A session that belongs to somebody else is not
-// taken over. One that ends is waited for, until others have got what it leaves.
+// taken over. One that ends is waited for, until others have got what it leaves, and so is a will that is being sent.
 func (c *conn) takeOver() packets.Code {
 	for {
 		var (
 			code packets.Code
-			wait *fetching
+			wait <-chan struct{}
 		)
 		c.b.together(func(a *aftermath) { code, wait = c.own(c.b.clients.lock(c.b, c.clientID), a) })
 		if wait == nil {
 			return code
 		}
-		<-wait.done // the fetch is bounded
+		<-wait // it is bounded
 	}
 }
 
 // own does takeOver for a client whose mutex is locked, and unlocks it. What has to be waited for before is not nil.
-func (c *conn) own(cl *client, a *aftermath) (packets.Code, *fetching) {
+func (c *conn) own(cl *client, a *aftermath) (packets.Code, <-chan struct{}) {
 	defer cl.unlock()
 	now := c.b.now()
 	if !c.mayOwn(cl, now) {
 		return packets.ErrNotAuthorized, nil
+	}
+	if cl.departing != nil {
+		return packets.CodeSuccess, cl.departing
 	}
 	old := cl.conn
 	if old != nil {
@@ -221,14 +224,14 @@ func (c *conn) own(cl *client, a *aftermath) (packets.Code, *fetching) {
 }
 
 // awaitEnd ends a session of which something has to be read from the store, and returns what own does. mu is held.
-func (c *conn) awaitEnd(cl *client, now int64, a *aftermath) (packets.Code, *fetching) {
+func (c *conn) awaitEnd(cl *client, now int64, a *aftermath) (packets.Code, <-chan struct{}) {
 	f := cl.fetching
 	cl.sess.SetExpiry(0)
 	cl.settle(now, a)
 	if f == nil || f.failed {
 		return packets.ErrServerUnavailable, nil
 	}
-	return packets.CodeSuccess, f
+	return packets.CodeSuccess, f.done
 }
 
 func newSessionID() string {

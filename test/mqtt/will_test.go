@@ -1,12 +1,14 @@
 package mqtt_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 func TestWillMessage(t *testing.T) {
@@ -91,4 +93,41 @@ func TestWillDelay(t *testing.T) {
 	with("clean start", 60, 60).vanish()
 	s.connect(t, v5, "clean start")
 	other.wantMessage("clean start") // its session has ended
+}
+
+// TestWillGoesOutBeforeTheNextConnection holds a will up on its way out: the next connection of its client waits, so that the
+// will cannot undo what that reports.
+func TestWillGoesOutBeforeTheNextConnection(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]func(*packets.Packet){"clean session": func(*packets.Packet) {}, "session that stays": persistent} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			leaving, goOn := make(chan struct{}), make(chan struct{})
+			var asked atomic.Int32
+			s := start(t, broker.Options{Guard: allow(func(a auth.Action, name string) bool {
+				if a == auth.Publish && name == "state" && asked.Add(1) == 2 { // the first time is at CONNECT
+					close(leaving)
+					<-goOn
+				}
+				return true
+			})})
+			other := s.connect(t, v5, "other")
+			other.subscribe(1, "state")
+			s.connect(t, v5, "c", willOn("state", "gone"), options).vanish()
+			<-leaving
+			c := s.dial(t, v5)
+			pk := packets.Packet{
+				FixedHeader: packets.FixedHeader{Type: packets.Connect},
+				Connect:     packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "c"},
+			}
+			c.send(pk)
+			if pk, err := c.read(200 * time.Millisecond); err == nil {
+				t.Errorf("packet type %d while the will is not sent, want none", pk.FixedHeader.Type)
+			}
+			close(goOn)
+			c.await(packets.Connack)
+			c.publish("state", "back", 1)
+			other.wantMessages("gone", "back")
+		})
+	}
 }
