@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,7 +44,7 @@ const maxValueChars = 1024
 
 // ref is the name of a value.
 type ref struct {
-	key   string // in lower case, without index
+	key   string // in lower case, but for the name of a thing's attribute; without index
 	index int    // of a certificate's attribute; all for .List
 }
 
@@ -58,6 +60,9 @@ const (
 // parseRef parses the name of a variable or condition key, whose case does not matter.
 func parseRef(name string) ref {
 	r := ref{key: strings.ToLower(name)}
+	if strings.HasPrefix(r.key, keyAttribute) {
+		return ref{key: keyAttribute + name[len(keyAttribute):]}
+	}
 	if !strings.HasPrefix(r.key, keyCertificate) {
 		return r
 	}
@@ -152,12 +157,7 @@ func (t *Thing) lookup(key string) value {
 		if !ok {
 			return value{}
 		}
-		for k, v := range t.Attributes {
-			if strings.EqualFold(k, name) {
-				return one(v)
-			}
-		}
-		return value{}
+		return one(t.attribute(name))
 	}
 	switch strings.TrimPrefix(key, keyThing) {
 	case "thingname":
@@ -168,6 +168,20 @@ func (t *Thing) lookup(key string) value {
 		return one(strconv.FormatBool(t.Attached))
 	}
 	return value{}
+}
+
+// attribute returns the value of an attribute, "" for none. Of several names that differ in case only, the one that is
+// written as it is asked for counts, else the first.
+func (t *Thing) attribute(name string) string {
+	if v, ok := t.Attributes[name]; ok {
+		return v
+	}
+	for _, k := range slices.Sorted(maps.Keys(t.Attributes)) {
+		if strings.EqualFold(k, name) {
+			return t.Attributes[k]
+		}
+	}
+	return ""
 }
 
 // certificate returns an attribute of the client certificate.

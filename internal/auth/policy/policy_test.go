@@ -16,7 +16,7 @@ const arn = "arn:aws:iot:us-east-1:123456789012:"
 // env is a client of whom everything is known.
 func env() *policy.Env {
 	return &policy.Env{
-		MQTT: true, ClientID: "c1", Thing: &policy.Thing{Name: "c1", Attributes: map[string]string{"Site": "b*"}},
+		MQTT: true, ClientID: "c1", Thing: &policy.Thing{Name: "c1", Attributes: map[string]string{"Site": "b*", "Twice": "1", "twice": "2"}},
 		Certificate: map[string][]string{
 			"Subject.Organization": {"A", "B", "C", "D", "E", "F"}, "Subject.Title": {strings.Repeat("x", 1025)},
 			"Subject.AlternativeName.DNSName": {"n0", "n1"},
@@ -143,6 +143,9 @@ func TestConditions(t *testing.T) {
 		{`"StringEquals": {"iot:CertificateId": "abcd", "iot:Certificate.CertificateId": "abcd"}`, true},
 		{`"StringEquals": {"iot:DomainName": "iot.example", "umbra:Principal": "user:alice", "aws:PrincipalType": "user"}`, true},
 		{`"StringEquals": {"iot:Connection.Thing.Attributes[site]": "b*"}`, true},
+		{`"StringEquals": {"iot:connection.thing.attributes[Twice]": "1", "iot:Connection.Thing.Attributes[twice]": "2"}`, true},
+		{`"StringEquals": {"iot:Connection.Thing.Attributes[TWICE]": "1"}`, true},
+		{`"Null": {"iot:Connection.Thing.Attributes[none]": "true"}`, true},
 	} {
 		doc := `{"Version": "2012-10-17", "Statement": {"Effect": %q, "Action": "*", "Resource": "*", "Condition": {` + test.condition + `}}}`
 		if got := decide(t, fmt.Sprintf(doc, "Allow"), env(), "x"); got != test.want {
