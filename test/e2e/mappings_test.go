@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/umbra-iot/umbra/internal/umbradtest"
 	"github.com/umbra-iot/umbra/statestore/storetest"
@@ -124,6 +125,46 @@ func TestMappingsOfTwoNodes(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A file is tried with the real traffic, and writes nothing.
+func TestMappingLive(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:")
+	c := dial(t, u.MQTT(), mqtttest.Options{ClientID: "switch"})
+	file := filepath.Join(t.TempDir(), "switch.yaml")
+	if err := os.WriteFile(file, []byte(switchMapping), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out string
+	var failed error
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		out, failed = umbra(t, u, "mapping", "live", file, "--for", "3s", "--match", "switch/a/#")
+	}()
+	for n := 0; ; n++ { // from before it begins until it has ended
+		publish(t, c, "switch/a/on", []string{"ON", "OFF"}[n%2])
+		publish(t, c, "switch/b/on", "ON")
+		publish(t, c, "other", "1")
+		select {
+		case <-over:
+		case <-time.After(100 * time.Millisecond):
+			continue
+		}
+		break
+	}
+	for _, want := range []string{"rule   switch report[0], line 5 {dev}=a", `update switch-a {"state":{"reported":{"on":true}}}`, "that no rule is about", " on other"} {
+		if failed != nil || !strings.Contains(out, want) {
+			t.Errorf("live: %v, %s, want %q in it", failed, out, want)
+		}
+	}
+	if strings.Contains(out, "switch-b") {
+		t.Errorf("live --match shows other topics: %s", out)
+	}
+	if res := rest(t, http.MethodGet, u.URL()+"/v1/things/switch-a/shadow", ""); res.status != http.StatusNotFound {
+		t.Errorf("live has made a thing: %d %s", res.status, res.body)
+	}
 }
 
 // Stored mappings count on all nodes within a second and are there after kill -9.
