@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -178,38 +179,31 @@ umbrad reads the list (--tls-crl) again within a second, and ends the connection
 }
 
 func newCertLs(c *cert) *cobra.Command {
-	cmd := &cobra.Command{
+	return lists(c.app, &cobra.Command{
 		Use:     "ls",
 		Short:   "List certificates",
 		Example: "  umbra cert ls\n  umbra cert ls -o json",
 		Args:    arguments(0, 0),
-	}
-	formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		f, err := outputFormat(cmd)
-		if err != nil {
-			return err
-		}
-		all, err := pki.List(c.dir)
-		if err != nil {
-			return certError(err)
-		}
-		l := c.newList(f, []string{"NAME", "STATUS", "UNTIL", "SERIAL"}, nil, []string{"name", "status", "until", "serial", "id"})
-		for _, i := range all {
+	}, listing[*pki.Issued]{
+		titles: []string{"NAME", "STATUS", "UNTIL", "SERIAL"},
+		fields: []string{"name", "status", "until", "serial", "id"},
+		entries: func(context.Context, []string) ([]*pki.Issued, error) {
+			all, err := pki.List(c.dir)
+			if err != nil {
+				return nil, certError(err)
+			}
+			return all, nil
+		},
+		item: func(i *pki.Issued) item {
 			status, until := statusOf(i, c.now()), i.NotAfter.UTC().Format(time.RFC3339)
-			err := l.add(item{
+			return item{
 				name:   i.Name,
 				doc:    object{"name": i.Name, "status": status, "until": until, "serial": i.Serial, "id": i.ID},
-				cells:  []cell{{text: i.Name}, {text: status}, {text: until}, {text: i.Serial}},
+				cells:  plainCells([]string{i.Name, status, until, i.Serial}),
 				fields: []string{i.Name, status, until, i.Serial, i.ID},
-			})
-			if err != nil {
-				return err
 			}
-		}
-		return l.end()
-	}
-	return cmd
+		},
+	})
 }
 
 func statusOf(i *pki.Issued, now time.Time) string {

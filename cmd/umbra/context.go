@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -132,41 +133,34 @@ func newContextRm(a *app) *cobra.Command {
 }
 
 func newContextLs(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	var c *config
+	return lists(a, &cobra.Command{
 		Use:     "ls",
 		Short:   "List contexts",
 		Example: "  umbra context ls\n  umbra context ls -o name",
 		Args:    arguments(0, 0),
-	}
-	formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		f, err := outputFormat(cmd)
-		if err != nil {
-			return err
-		}
-		c, err := a.loadConfig()
-		if err != nil {
-			return err
-		}
-		l := a.newList(f, []string{"CURRENT", "NAME", "SERVER"}, nil, []string{"current", "name", "server"})
-		for _, name := range slices.Sorted(maps.Keys(c.Contexts)) {
+	}, listing[string]{
+		titles: []string{"CURRENT", "NAME", "SERVER"},
+		fields: []string{"current", "name", "server"},
+		entries: func(context.Context, []string) (_ []string, err error) {
+			if c, err = a.loadConfig(); err != nil {
+				return nil, err
+			}
+			return slices.Sorted(maps.Keys(c.Contexts)), nil
+		},
+		item: func(name string) item {
 			server, mark := redacted(c.Contexts[name].Server), ""
 			if name == c.Current {
 				mark = "*"
 			}
-			err := l.add(item{
+			return item{
 				name:   name,
 				doc:    object{"name": name, "server": server, "current": name == c.Current},
-				cells:  []cell{{text: mark}, {text: name}, {text: server}},
+				cells:  plainCells([]string{mark, name, server}),
 				fields: []string{fmt.Sprint(name == c.Current), name, server},
-			})
-			if err != nil {
-				return err
 			}
-		}
-		return l.end()
-	}
-	return cmd
+		},
+	})
 }
 
 func newContextShow(a *app) *cobra.Command {

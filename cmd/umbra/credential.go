@@ -235,45 +235,30 @@ func (c *credentials) newRm(name string) *cobra.Command {
 }
 
 func (c *credentials) newLs(name string) *cobra.Command {
-	cmd := &cobra.Command{
+	return lists(c.app, &cobra.Command{
 		Use: "ls", Short: "List them, without what proves them",
 		Example: "  umbra " + name + " ls -o json",
 		Args:    arguments(0, 0),
-	}
-	formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		f, err := outputFormat(cmd)
-		if err != nil {
-			return err
-		}
-		v, err := c.vault()
-		if err != nil {
-			return err
-		}
-		list, err := v.Credentials(cmd.Context(), c.kind)
-		if err != nil {
-			return err
-		}
-		l := c.newList(f, []string{"ID", "NAME", "GROUPS", "POLICIES", "UNTIL"}, nil, []string{"id", "name", "groups", "policies", "until"})
-		for _, u := range list {
+	}, listing[client.Credential]{
+		titles: []string{"ID", "NAME", "GROUPS", "POLICIES", "UNTIL"},
+		fields: []string{"id", "name", "groups", "policies", "until"},
+		entries: func(ctx context.Context, _ []string) ([]client.Credential, error) {
+			v, err := c.vault()
+			if err != nil {
+				return nil, err
+			}
+			return v.Credentials(ctx, c.kind)
+		},
+		item: func(u client.Credential) item {
 			until := ""
 			if !u.Expires.IsZero() {
 				until = u.Expires.UTC().Format(time.RFC3339)
 			}
-			groups, policies := strings.Join(u.Groups, ","), strings.Join(u.Policies, ",")
-			err := l.add(item{
-				name:   u.ID,
-				doc:    object{"id": u.ID, "name": u.Name, "groups": anys(u.Groups), "policies": anys(u.Policies), "scopes": anys(u.Scopes), "until": until},
-				cells:  []cell{{text: u.ID}, {text: u.Name}, {text: groups}, {text: policies}, {text: until}},
-				fields: []string{u.ID, u.Name, groups, policies, until},
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return l.end()
-	}
-	return cmd
+			fields := []string{u.ID, u.Name, strings.Join(u.Groups, ","), strings.Join(u.Policies, ","), until}
+			doc := object{"id": u.ID, "name": u.Name, "groups": anys(u.Groups), "policies": anys(u.Policies), "scopes": anys(u.Scopes), "until": until}
+			return item{name: u.ID, doc: doc, cells: plainCells(fields), fields: fields}
+		},
+	})
 }
 
 func anys(list []string) []any {

@@ -37,15 +37,17 @@ func newMapping(a *app) *cobra.Command {
 }
 
 func newMappingPresets(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "presets", Short: "List the mappings that come with umbrad", Example: "  umbra mapping presets", Args: arguments(0, 0),
-		RunE: func(*cobra.Command, []string) error {
-			for _, name := range mapping.Presets() {
-				fmt.Fprintln(a.stdout, name)
-			}
-			return nil
-		},
+	cmd := &cobra.Command{
+		Use: "presets", Short: "List the mappings that come with umbrad", Example: "  umbra mapping presets -o json", Args: arguments(0, 0),
 	}
+	return lists(a, cmd, listing[string]{
+		titles:  []string{"MAPPING"},
+		fields:  []string{"name"},
+		entries: func(context.Context, []string) ([]string, error) { return mapping.Presets(), nil },
+		item: func(name string) item {
+			return item{name: name, doc: object{"name": name}, cells: plainCells([]string{name}), fields: []string{name}}
+		},
+	})
 }
 
 func newMappingShow(a *app) *cobra.Command {
@@ -184,21 +186,30 @@ func (a *app) testMapping(file string, given []*mapping.Mapping) error {
 }
 
 func newMappingLs(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "ls", Short: "List the mappings that the server uses", Example: "  umbra mapping ls", Args: arguments(0, 0),
-		RunE: a.withClient(func(ctx context.Context, c *client.Client, _ []string) error {
-			list, err := c.Mappings(ctx)
-			if err != nil {
-				return fmt.Errorf("list mappings: %w", err)
-			}
-			t := table{out: a.stdout, colour: a.colour, uncut: true}
-			t.row(cell{text: "MAPPING"}, cell{text: "THINGS"}, cell{text: "ERRORS"}, cell{text: "SOURCE"})
-			for _, m := range list {
-				t.row(cell{text: m.Name}, cell{text: strconv.Itoa(m.Things)}, cell{text: strconv.FormatInt(m.Errors, 10)}, cell{text: m.Source})
-			}
-			return t.flush()
-		}),
+	cmd := &cobra.Command{
+		Use: "ls", Short: "List the mappings that the server uses", Example: "  umbra mapping ls\n  umbra mapping ls -o json", Args: arguments(0, 0),
 	}
+	return lists(a, cmd, listing[client.Mapping]{
+		titles: []string{"MAPPING", "THINGS", "ERRORS", "SOURCE"},
+		fields: []string{"name", "things", "errors", "source"},
+		entries: clientList("list mappings", a, func(ctx context.Context, c *client.Client, _ []string) ([]client.Mapping, error) {
+			return c.Mappings(ctx)
+		}),
+		item: func(m client.Mapping) item {
+			fields := []string{m.Name, strconv.Itoa(m.Things), strconv.FormatInt(m.Errors, 10), m.Source}
+			return item{name: m.Name, doc: documentOf(m), cells: plainCells(fields), fields: fields}
+		},
+	})
+}
+
+// documentOf is what a document of the API says.
+func documentOf(v any) object {
+	text := encodeJSON(v)
+	doc, err := decodeJSON(text)
+	if err != nil {
+		panic(err) // it was just encoded
+	}
+	return doc.(object) //nolint:forcetypeassert // v is a struct
 }
 
 // withClient makes a RunE of what needs the server.
@@ -213,66 +224,86 @@ func (a *app) withClient(do func(context.Context, *client.Client, []string) erro
 }
 
 func newMappingStatus(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "status THING", Short: "Show the device behind a thing, and its commands", Example: "  umbra mapping status tasmota-plug", Args: arguments(1, 1),
+	cmd := &cobra.Command{
+		Use: "status THING", Short: "Show the device behind a thing, and its commands",
+		Example: "  umbra mapping status tasmota-plug\n  umbra mapping status tasmota-plug -o json", Args: arguments(1, 1),
 		ValidArgsFunction: a.completeShadow,
-		RunE: a.withClient(func(ctx context.Context, c *client.Client, args []string) error {
-			devices, err := c.Devices(ctx, args[0])
-			if err != nil {
-				return fmt.Errorf("devices of %s: %w", args[0], err)
-			}
-			if len(devices) == 0 {
-				return failf(exitNotFound, "no mapping makes the thing %s", args[0])
-			}
-			t := table{out: a.stdout, colour: a.colour, uncut: true}
-			for _, d := range devices {
-				t.row(cell{text: d.Mapping}, cell{text: "link " + d.Link}, cell{text: "seen " + clock(d.Seen, a.location())})
-				for _, k := range d.Commands {
-					t.row(cell{text: "  " + strings.Join(k.Path, ".")}, cell{text: k.State}, cell{text: strings.TrimSpace(k.Topic + " " + k.Message)})
-				}
-			}
-			return t.flush()
-		}),
 	}
+	formatFlag(cmd, formatShort, formatJSON, formatYAML)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		f, err := outputFormat(cmd)
+		if err != nil {
+			return err
+		}
+		c, err := a.client()
+		if err != nil {
+			return err
+		}
+		devices, err := c.Devices(cmd.Context(), args[0])
+		if err != nil {
+			return fmt.Errorf("devices of %s: %w", args[0], err)
+		}
+		if len(devices) == 0 {
+			return failf(exitNotFound, "no mapping makes the thing %s", args[0])
+		}
+		if f.kind != formatShort {
+			return f.document(a.stdout, encodeJSON(devices))
+		}
+		t := table{out: a.stdout, colour: a.colour, uncut: true}
+		for _, d := range devices {
+			t.row(cell{text: d.Mapping}, cell{text: "link " + d.Link}, cell{text: "seen " + clock(d.Seen, a.location())})
+			for _, k := range d.Commands {
+				t.row(cell{text: "  " + strings.Join(k.Path, ".")}, cell{text: k.State}, cell{text: strings.TrimSpace(k.Topic + " " + k.Message)})
+			}
+		}
+		return t.flush()
+	}
+	return cmd
 }
 
 func newMappingErrors(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "errors", Short: "Show the last failures of mappings", Example: "  umbra mapping errors", Args: arguments(0, 0),
-		RunE: a.withClient(func(ctx context.Context, c *client.Client, _ []string) error {
-			list, err := c.MappingFailures(ctx)
-			if err != nil {
-				return fmt.Errorf("mapping errors: %w", err)
-			}
-			t := table{out: a.stdout, colour: a.colour, uncut: true}
-			for _, f := range list {
-				t.row(cell{text: age(a.now().Sub(time.UnixMilli(f.Time)))}, cell{text: f.Mapping}, cell{f.Code, tintRed}, cell{text: f.Topic}, cell{text: f.Message})
-			}
-			return t.flush()
-		}),
+	cmd := &cobra.Command{
+		Use: "errors", Short: "Show the last failures of mappings", Example: "  umbra mapping errors\n  umbra mapping errors -o ndjson", Args: arguments(0, 0),
 	}
+	return lists(a, cmd, listing[client.MappingFailure]{
+		titles: []string{"AGE", "MAPPING", "CODE", "TOPIC", "MESSAGE"},
+		fields: []string{"timestamp", "mapping", "code", "thing", "topic", "message"},
+		entries: clientList("mapping errors", a, func(ctx context.Context, c *client.Client, _ []string) ([]client.MappingFailure, error) {
+			return c.MappingFailures(ctx)
+		}),
+		item: func(m client.MappingFailure) item {
+			return item{
+				name: m.Mapping,
+				doc:  documentOf(m),
+				cells: []cell{
+					{text: age(a.now().Sub(time.UnixMilli(m.Time)))}, {text: m.Mapping}, {m.Code, tintRed}, {text: m.Topic}, {text: m.Message},
+				},
+				fields: []string{strconv.FormatInt(m.Time, 10), m.Mapping, m.Code, m.Thing, m.Topic, m.Message},
+			}
+		},
+	})
 }
 
 func newMappingOrphans(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "orphans", Short: "List retained messages of things that there are not", Example: "  umbra mapping orphans", Args: arguments(0, 0),
-		RunE: a.withClient(func(ctx context.Context, c *client.Client, _ []string) error {
-			_, err := a.orphans(ctx, c)
-			return err
-		}),
+	cmd := &cobra.Command{
+		Use: "orphans", Short: "List retained messages of things that there are not",
+		Example: "  umbra mapping orphans\n  umbra mapping orphans -o name", Args: arguments(0, 0),
 	}
+	l := orphans
+	l.entries = clientList("orphans", a, func(ctx context.Context, c *client.Client, _ []string) ([]client.Orphan, error) {
+		return c.Orphans(ctx)
+	})
+	return lists(a, cmd, l)
 }
 
-func (a *app) orphans(ctx context.Context, c *client.Client) ([]client.Orphan, error) {
-	list, err := c.Orphans(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("orphans: %w", err)
-	}
-	t := table{out: a.stdout, colour: a.colour, uncut: true}
-	for _, o := range list {
-		t.row(cell{text: o.Topic}, cell{text: o.Thing}, cell{text: o.Mapping})
-	}
-	return list, t.flush()
+// orphans is how they are shown.
+var orphans = listing[client.Orphan]{
+	titles: []string{"TOPIC", "THING", "MAPPING"},
+	fields: []string{"topic", "thing", "mapping"},
+	item: func(o client.Orphan) item {
+		fields := []string{o.Topic, o.Thing, o.Mapping}
+		return item{name: o.Topic, doc: documentOf(o), cells: plainCells(fields), fields: fields}
+	},
 }
 
 func newMappingClean(a *app) *cobra.Command {
@@ -284,8 +315,11 @@ func newMappingClean(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "clear them")
 	cmd.RunE = a.withClient(func(ctx context.Context, c *client.Client, _ []string) error {
-		list, err := a.orphans(ctx, c)
+		list, err := c.Orphans(ctx)
 		if err != nil {
+			return fmt.Errorf("orphans: %w", err)
+		}
+		if err := orphans.write(a, format{kind: formatTable}, list); err != nil {
 			return err
 		}
 		if !yes {

@@ -40,31 +40,18 @@ Changes count at once, also for those who are connected.`,
 
 func (a *app) newPolicyLs() *cobra.Command {
 	cmd := &cobra.Command{Use: "ls", Short: "List policies", Example: "  umbra policy ls -o json", Args: arguments(0, 0)}
-	formatFlag(cmd, formatTable, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		f, err := outputFormat(cmd)
-		if err != nil {
-			return err
-		}
-		c, err := a.client()
-		if err != nil {
-			return err
-		}
-		all, err := c.Policies(cmd.Context())
-		if err != nil {
-			return fmt.Errorf("list policies: %w", err)
-		}
-		l := a.newList(f, []string{"POLICY", "ORIGIN", "STATEMENTS", "ATTACHED TO"}, nil, []string{"name", "origin", "statements", "targets"})
-		for _, p := range all {
-			cells := []string{p.Name, p.Origin, strconv.Itoa(p.Statements), strings.Join(p.Targets, ",")}
-			doc := object{"name": p.Name, "origin": p.Origin, "statements": p.Statements, "targets": append([]string{}, p.Targets...)}
-			if err := l.add(item{name: p.Name, doc: doc, cells: plainCells(cells), fields: cells}); err != nil {
-				return err
-			}
-		}
-		return l.end()
-	}
-	return cmd
+	return lists(a, cmd, listing[client.Policy]{
+		titles: []string{"POLICY", "ORIGIN", "STATEMENTS", "ATTACHED TO"},
+		fields: []string{"name", "origin", "statements", "targets"},
+		entries: clientList("list policies", a, func(ctx context.Context, c *client.Client, _ []string) ([]client.Policy, error) {
+			return c.Policies(ctx)
+		}),
+		item: func(p client.Policy) item {
+			fields := []string{p.Name, p.Origin, strconv.Itoa(p.Statements), strings.Join(p.Targets, ",")}
+			doc := object{"name": p.Name, "origin": p.Origin, "statements": p.Statements, "targets": anys(p.Targets)}
+			return item{name: p.Name, doc: doc, cells: plainCells(fields), fields: fields}
+		},
+	})
 }
 
 // plainCells are cells without colour.

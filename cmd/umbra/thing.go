@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -64,7 +64,7 @@ changes nothing.`,
 			return err
 		}
 		if out.kind == formatTable {
-			return a.printRegistered([]client.RegisteredThing{*stored}, out)
+			return registeredThings.write(a, out, []client.RegisteredThing{*stored})
 		}
 		return out.document(a.stdout, encodeJSON(registered(*stored).doc))
 	}
@@ -73,33 +73,18 @@ changes nothing.`,
 
 func (a *app) newThingLs() *cobra.Command {
 	cmd := &cobra.Command{Use: "ls [PREFIX]", Short: "List registered things", Example: "  umbra thing ls pump -o json", Args: arguments(0, 1)}
-	formatFlag(cmd, formatTable, formatWide, formatJSON, formatYAML, formatNDJSON, formatCSV, formatName)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		f, err := outputFormat(cmd)
-		if err != nil {
-			return err
-		}
-		c, err := a.client()
-		if err != nil {
-			return err
-		}
-		list, err := c.RegisteredThings(cmd.Context(), strings.Join(args, ""))
-		if err != nil {
-			return fmt.Errorf("list registered things: %w", err)
-		}
-		return a.printRegistered(list, f)
-	}
-	return cmd
+	l := registeredThings
+	l.entries = clientList("list registered things", a, func(ctx context.Context, c *client.Client, args []string) ([]client.RegisteredThing, error) {
+		return c.RegisteredThings(ctx, strings.Join(args, ""))
+	})
+	return lists(a, cmd, l)
 }
 
-func (a *app) printRegistered(list []client.RegisteredThing, f format) error {
-	l := a.newList(f, []string{"THING", "TYPE", "ATTRIBUTES", "PRINCIPALS", "ORIGIN"}, nil, []string{"thing", "type", "attributes", "principals", "origin"})
-	for _, t := range list {
-		if err := l.add(registered(t)); err != nil {
-			return err
-		}
-	}
-	return l.end()
+// registeredThings is how they are shown.
+var registeredThings = listing[client.RegisteredThing]{
+	titles: []string{"THING", "TYPE", "ATTRIBUTES", "PRINCIPALS", "ORIGIN"},
+	fields: []string{"thing", "type", "attributes", "principals", "origin"},
+	item:   registered,
 }
 
 // registered is a registered thing as an item of a list.

@@ -68,6 +68,11 @@ func (c *Client) Devices(ctx context.Context, thing string) ([]Device, error) {
 		Devices []Device `json:"devices"`
 	}
 	err := c.decode(ctx, call{method: http.MethodGet, path: "/v1/things/" + url.PathEscape(thing) + "/devices"}, &answer)
+	for i := range answer.Devices {
+		if d := &answer.Devices[i]; d.Commands == nil {
+			d.Commands = []DeviceCommand{} // not null in JSON
+		}
+	}
 	return answer.Devices, err
 }
 

@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/umbra-iot/umbra/internal/umbradtest"
 	"github.com/umbra-iot/umbra/statestore/storetest"
@@ -125,6 +129,36 @@ func TestMappingsOfTwoNodes(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What is listed for people is there for scripts too.
+func TestMappingLists(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:", "--mappings=tasmota")
+	c := dial(t, u.MQTT(), mqtttest.Options{ClientID: "plug"})
+	publish(t, c, "tele/plug/LWT", "Online")
+	publish(t, c, "tele/plug/STATE", `{"POWER":`)
+	for command, want := range map[string]string{
+		"ls":                  `[{"name":"tasmota","source":"tasmota","things":1,"errors":1}]`,
+		"errors":              `[{"code":"decode","mapping":"tasmota","thing":"tasmota-plug","topic":"tele/plug/STATE"}]`,
+		"orphans":             `[]`,
+		"status tasmota-plug": `[{"mapping":"tasmota","thing":"tasmota-plug","link":"up","commands":[]}]`,
+	} {
+		out, err := umbra(t, u, append(append([]string{"mapping"}, strings.Fields(command)...), "-o", "json")...)
+		var got, wanted []map[string]any
+		if err := errors.Join(err, json.Unmarshal([]byte(out), &got), json.Unmarshal([]byte(want), &wanted)); err != nil {
+			t.Errorf("umbra mapping %s -o json: %v, %s", command, err, out)
+			continue
+		}
+		for i := range got {
+			for _, varies := range []string{"timestamp", "seen", "message"} {
+				delete(got[i], varies)
+			}
+		}
+		if diff := cmp.Diff(wanted, got); diff != "" {
+			t.Errorf("umbra mapping %s -o json (-want +got):\n%s", command, diff)
+		}
+	}
 }
 
 // A file is tried with the real traffic, and writes nothing.
