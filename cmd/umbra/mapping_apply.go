@@ -86,6 +86,9 @@ func splitDocuments(text string) []string {
 }
 
 func (a *app) applyMapping(ctx context.Context, c *client.Client, m mappingText, want versionFlag, dryRun bool) error {
+	if m.name == "errors" || m.name == "orphans" { // /v1/mappings has something else there
+		return failf(exitUsage, "mapping %s: a mapping of the store cannot have this name", m.name)
+	}
 	old, err := c.StoredMapping(ctx, m.name)
 	if isNotFound(err) {
 		old, err = &client.StoredMapping{}, nil

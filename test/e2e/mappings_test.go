@@ -231,6 +231,7 @@ func TestStoredMappings(t *testing.T) {
 		{relays("lamp", "lamp") + "---\n" + relays("fan", "fan"), []string{"apply", file}, false, "mapping fan created (version 1)"},
 		{"", []string{"rm", "fan"}, false, "mapping fan removed"},
 		{"colour: red\n", []string{"apply", file}, true, "mine.yaml:1: colour: unknown key"},
+		{relays("errors", "x"), []string{"apply", file}, true, "cannot have this name"},
 	} {
 		if step.text != "" {
 			write(step.text)
