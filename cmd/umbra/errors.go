@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/internal/client"
 )
 
@@ -97,7 +98,8 @@ func hint(code int) string {
 	return ""
 }
 
-// report writes err to w as one line, or as a JSON object when the command was asked for JSON.
+// report writes err to w as one line, or as a JSON object when the command was asked for JSON. What is wrong with a file
+// of mappings has a line each.
 // The line names the request only when its cause is to be looked for in the server's log.
 func report(w io.Writer, err error, code int, asJSON bool) {
 	message, traceID := oneLine(err.Error()), ""
@@ -120,6 +122,12 @@ func report(w io.Writer, err error, code int, asJSON bool) {
 			}
 		}
 		fmt.Fprintf(w, "%s\n", encodeJSON(map[string]any{"error": problem}))
+		return
+	}
+	if _, ok := errors.AsType[mapping.LoadError](err); ok {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(w, "umbra: %s\n", oneLine(strings.TrimSuffix(line, "\n")))
+		}
 		return
 	}
 	if advice != "" {
