@@ -179,17 +179,21 @@ func (a *app) policyTest(ctx context.Context, q client.PolicyQuestion, f format)
 }
 
 func newAudit(a *app) *cobra.Command {
-	limit := 0
+	var q client.AuditQuery
 	cmd := &cobra.Command{
 		Use: "audit", Short: "Show what was done and denied",
 		Long: `Show what was done and denied, the latest first: changes of policies and credentials, connections that were
-ended, and requests that were denied. The server has the last ones; its setting "audit-file" keeps all.
+ended, and requests that were denied. The server has the last ones, of denials apart from
+the rest; its setting "audit-file" keeps more.
 What was done to a shadow is in its history.`,
-		Example: "  umbra audit\n  umbra audit --limit 1000 -o ndjson",
+		Example: "  umbra audit\n  umbra audit --limit 1000 -o ndjson\n  umbra audit --outcome denied --principal user:alice",
 		Args:    arguments(0, 0),
 	}
 	formatFlag(cmd, formatTable, formatWide, formatJSON, formatYAML, formatNDJSON, formatCSV)
-	cmd.Flags().IntVar(&limit, "limit", 100, "show at most `N` records")
+	cmd.Flags().IntVar(&q.Limit, "limit", 100, "show at most `N` records")
+	cmd.Flags().StringVar(&q.Outcome, "outcome", "", "show only what was `done`, failed or denied")
+	cmd.Flags().StringVar(&q.Principal, "principal", "", "show only what the principal with this `ID` did, such as user:alice")
+	cmd.Flags().StringVar(&q.Action, "action", "", "show only this `action`, such as umbra:PutPolicy")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		f, err := outputFormat(cmd)
 		if err != nil {
@@ -199,7 +203,7 @@ What was done to a shadow is in its history.`,
 		if err != nil {
 			return err
 		}
-		records, err := c.Audit(cmd.Context(), limit)
+		records, err := c.Audit(cmd.Context(), q)
 		if err != nil {
 			return fmt.Errorf("audit: %w", err)
 		}

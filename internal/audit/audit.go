@@ -3,18 +3,19 @@
 // happened to shadows is in their histories, with the principal.
 //
 // A record is a line of JSON in a file, which is rotated, and the last ones are
-// in memory for the API. Records never hold secrets: whoever makes one gives
-// names, and no passwords, tokens or documents.
+// in memory for the API. Denials are kept apart from the rest, in a file and
+// memory of their own: everybody can bring them about, and however many there are
+// they push out nothing of what was changed. Records never hold secrets: whoever
+// makes one gives names, and no passwords, tokens or documents.
 package audit
 
 import (
 	"cmp"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"time"
 )
@@ -50,11 +51,11 @@ type Record struct {
 
 // Options of a Log. The zero value keeps the last records in memory only.
 type Options struct {
-	File      string    // "" for none, "-" for Stdout
+	File      string    // of changes, that of denials has ".denied" behind it; "" for none, "-" for Stdout
 	Stdout    io.Writer // for File "-"; default os.Stdout
 	FileBytes int64     // of a file, after which the next one begins; default 16 MiB
-	Files     int       // that are kept: FILE, FILE.1, …; default 4
-	Recent    int       // records in memory; default 1000
+	Files     int       // that are kept of each of the two: FILE, FILE.1, …; default 4
+	Recent    int       // changes in memory, and as many denials; default 1000
 	Denials   int       // that are recorded per second, since who is denied can try as often as he likes; default 20
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
@@ -65,18 +66,29 @@ type Log struct {
 	o Options
 
 	mu      sync.Mutex // guards what follows
-	out     io.Writer  // nil for none
-	file    *os.File
-	size    int64
+	changes book
+	denials book
+	count   uint64 // of all records
 	failed  bool
-	recent  []Record // a ring: the next one goes to count % len
-	count   int
 	second  int64 // of the last denial
-	denials int   // within it
+	within  int   // denials in it
 	skipped int
 }
 
-// Open opens the file of a log, to which records are appended.
+// book is the records of one sort: the last ones in memory, and a file.
+type book struct {
+	recent []entry // a ring: the next one goes to count % len
+	count  int
+	file   *file // nil for none
+}
+
+// entry is a record, and how many there were before it of any sort.
+type entry struct {
+	Record
+	order uint64
+}
+
+// Open opens the files of a log, to which records are appended.
 func Open(o Options) (*Log, error) {
 	o.FileBytes, o.Files = cmp.Or(o.FileBytes, DefaultFileBytes), cmp.Or(o.Files, DefaultFiles)
 	o.Recent, o.Denials = cmp.Or(o.Recent, DefaultRecent), cmp.Or(o.Denials, DefaultDenials)
@@ -86,33 +98,26 @@ func Open(o Options) (*Log, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	l := &Log{o: o, recent: make([]Record, o.Recent)}
-	switch {
-	case o.File == "-" && o.Stdout == nil:
-		l.out = os.Stdout
-	case o.File == "-":
-		l.out = o.Stdout
-	case o.File != "":
-		if err := l.open(); err != nil {
+	l := &Log{o: o}
+	l.changes.recent, l.denials.recent = make([]entry, o.Recent), make([]entry, o.Recent)
+	switch o.File {
+	case "":
+	case "-":
+		out := &file{out: o.Stdout}
+		if o.Stdout == nil {
+			out.out = os.Stdout
+		}
+		l.changes.file, l.denials.file = out, out
+	default:
+		var err error
+		if l.changes.file, err = openFile(o.File, o.FileBytes, o.Files); err != nil {
 			return nil, fmt.Errorf("audit: %w", err)
+		}
+		if l.denials.file, err = openFile(o.File+".denied", o.FileBytes, o.Files); err != nil {
+			return nil, errors.Join(fmt.Errorf("audit: %w", err), l.changes.file.close())
 		}
 	}
 	return l, nil
-}
-
-func (l *Log) open() error {
-	const ownerOnly = 0o600
-	f, err := os.OpenFile(l.o.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, ownerOnly)
-	if err != nil {
-		return err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return err
-	}
-	l.file, l.out, l.size = f, f, info.Size()
-	return nil
 }
 
 // Add records r, whose Time it sets. Of many denials within a second the first ones are recorded.
@@ -123,89 +128,87 @@ func (l *Log) Add(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r.Time = l.o.Now().UTC()
+	b := &l.changes
 	if r.Outcome == Denied {
+		b = &l.denials
 		if now := r.Time.Unix(); now != l.second {
-			l.second, l.denials = now, 0
+			l.second, l.within = now, 0
 		}
-		if l.denials++; l.denials > l.o.Denials {
+		if l.within++; l.within > l.o.Denials {
 			l.skipped++
 			return
 		}
 		r.Skipped, l.skipped = l.skipped, 0
 	}
-	l.recent[l.count%len(l.recent)] = r
-	l.count++
-	if err := l.write(r); (err != nil) != l.failed {
+	if err := b.add(entry{r, l.count}); (err != nil) != l.failed {
 		if l.failed = err != nil; l.failed {
 			l.o.Log.Error("audit records are lost", "error", err)
 		}
 	}
+	l.count++
 }
 
-// write appends a line, and begins a new file when the old one is full. mu is held.
-func (l *Log) write(r Record) error {
-	if l.out == nil {
+func (b *book) add(e entry) error {
+	b.recent[b.count%len(b.recent)] = e
+	b.count++
+	if b.file == nil {
 		return nil
 	}
-	line, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	line = append(line, '\n')
-	if l.file != nil && l.size > 0 && l.size+int64(len(line)) > l.o.FileBytes {
-		if err := l.rotate(); err != nil {
-			return err
-		}
-	}
-	n, err := l.out.Write(line)
-	l.size += int64(n)
-	return err
+	return b.file.write(e.Record)
 }
 
-// rotate renames FILE to FILE.1, that to FILE.2, and so on. mu is held.
-func (l *Log) rotate() error {
-	l.file.Close()
-	for n := l.o.Files - 1; n > 0; n-- {
-		from := l.o.File
-		if n > 1 {
-			from = fmt.Sprintf("%s.%d", l.o.File, n-1)
-		}
-		if err := os.Rename(from, fmt.Sprintf("%s.%d", l.o.File, n)); err != nil && !os.IsNotExist(err) {
-			return err
-		}
+// latest returns the i-th last entry, from 0; nil when there is none, or it is not in memory any more.
+func (b *book) latest(i int) *entry {
+	if i >= min(b.count, len(b.recent)) {
+		return nil
 	}
-	if l.o.Files == 1 {
-		if err := os.Remove(l.o.File); err != nil {
-			return err
-		}
-	}
-	return l.open()
+	return &b.recent[(b.count-1-i)%len(b.recent)]
 }
 
-// Recent returns up to limit records, the latest first.
-func (l *Log) Recent(limit int) []Record {
+// Query says which records are wanted. Empty strings are for all.
+type Query struct {
+	Limit     int // at most so many
+	Outcome   string
+	Principal string
+	Action    string
+}
+
+func (q *Query) wants(r *Record) bool {
+	return (q.Outcome == "" || q.Outcome == r.Outcome) && (q.Principal == "" || q.Principal == r.Principal) &&
+		(q.Action == "" || q.Action == r.Action)
+}
+
+// Recent returns records that are in memory, the latest first.
+func (l *Log) Recent(q Query) []Record {
 	if l == nil {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limit = min(limit, l.count, len(l.recent))
-	list := make([]Record, 0, limit)
-	for i := range limit {
-		list = append(list, l.recent[(l.count-1-i)%len(l.recent)])
+	var list []Record
+	for i, j := 0, 0; len(list) < q.Limit; {
+		next, denial := l.changes.latest(i), l.denials.latest(j)
+		switch {
+		case next == nil && denial == nil:
+			return list
+		case next == nil || denial != nil && denial.order > next.order:
+			next, j = denial, j+1
+		default:
+			i++
+		}
+		if q.wants(&next.Record) {
+			list = append(list, next.Record)
+		}
 	}
-	return slices.Clip(list)
+	return list
 }
 
-// Close closes the file.
+// Close closes the files.
 func (l *Log) Close() error {
-	if l == nil || l.file == nil {
+	if l == nil {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.file.Close(); err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	return nil
+	return errors.Join(l.changes.file.close(), l.denials.file.close())
 }

@@ -42,16 +42,16 @@ func TestRecordsAreLinesOfJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(lines[2]), &r); err != nil || r.Principal != "user:a\nb" || !r.Time.Equal(time.Unix(1, 0)) {
 		t.Errorf("the record is %+v, %v", r, err)
 	}
-	recent := l.Recent(10)
+	recent := l.Recent(audit.Query{Limit: 10})
 	if len(recent) != 2 || recent[0].Resource != "policy/2" || recent[1].Resource != "policy/1" {
 		t.Errorf("the recent ones are %+v", recent)
 	}
-	if got := l.Recent(1); len(got) != 1 || got[0].Resource != "policy/2" {
+	if got := l.Recent(audit.Query{Limit: 1}); len(got) != 1 || got[0].Resource != "policy/2" {
 		t.Errorf("the last one is %+v", got)
 	}
 	var none *audit.Log
 	none.Add(r)
-	if none.Recent(1) != nil || none.Close() != nil {
+	if none.Recent(audit.Query{Limit: 1}) != nil || none.Close() != nil {
 		t.Error("a nil log is not silent")
 	}
 }
@@ -72,9 +72,9 @@ func TestFilesAreRotated(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	names, err := filepath.Glob(file + "*")
-	if err != nil || len(names) != 3 {
-		t.Fatalf("the files are %q, %v", names, err)
+	names := []string{file, file + ".1", file + ".2"}
+	if _, err := os.Stat(file + ".3"); !os.IsNotExist(err) {
+		t.Fatalf("a file more is kept: %v", err)
 	}
 	for _, name := range names {
 		info, err := os.Stat(name)
@@ -97,13 +97,68 @@ func TestDenialsAreBounded(t *testing.T) {
 		l.Add(audit.Record{Outcome: audit.Denied})
 	}
 	l.Add(audit.Record{Outcome: audit.Done})
-	if n := len(l.Recent(100)); n != 4 {
+	if n := len(l.Recent(audit.Query{Limit: 100})); n != 4 {
 		t.Errorf("%d records, want 4", n)
 	}
 	now = now.Add(time.Second)
 	l.Add(audit.Record{Outcome: audit.Denied})
-	if r := l.Recent(1)[0]; r.Skipped != 7 {
+	if r := l.Recent(audit.Query{Limit: 1})[0]; r.Skipped != 7 {
 		t.Errorf("%d denials are told to be skipped, want 7", r.Skipped)
+	}
+}
+
+// However often somebody is denied, what was changed stays on record, in memory and in the files.
+func TestDenialsPushOutNoChanges(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "audit.jsonl")
+	l := open(t, audit.Options{File: name, FileBytes: 600, Files: 2, Recent: 3, Denials: 1000})
+	change := audit.Record{Principal: "user:root", Action: "umbra:PutPolicy", Resource: "policy/p", Outcome: audit.Done}
+	l.Add(change)
+	for range 50 {
+		l.Add(audit.Record{Principal: "user:eve", Action: "iot:Publish", Resource: "topic/t", Outcome: audit.Denied})
+	}
+	change.Resource = "policy/q"
+	l.Add(change)
+	var got []string
+	for _, r := range l.Recent(audit.Query{Limit: 10}) {
+		got = append(got, r.Resource)
+	}
+	if want := "[policy/q topic/t topic/t topic/t policy/p]"; fmt.Sprint(got) != want {
+		t.Errorf("the latest are %v, want %s", got, want)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil || strings.Count(string(data), "\n") != 2 || !strings.Contains(string(data), "policy/p") {
+		t.Errorf("the file of changes is %s, %v", data, err)
+	}
+	names, err := filepath.Glob(name + ".denied*")
+	if err != nil || len(names) != 2 {
+		t.Errorf("the files of denials are %q, %v", names, err)
+	}
+}
+
+func TestQuery(t *testing.T) {
+	t.Parallel()
+	l := open(t, audit.Options{})
+	for _, r := range []audit.Record{
+		{Principal: "user:a", Action: "x", Resource: "1", Outcome: audit.Done},
+		{Principal: "user:a", Action: "y", Resource: "2", Outcome: audit.Denied},
+		{Principal: "user:b", Action: "x", Resource: "3", Outcome: audit.Failed},
+		{Principal: "user:b", Action: "y", Resource: "4", Outcome: audit.Denied},
+	} {
+		l.Add(r)
+	}
+	for want, q := range map[string]audit.Query{
+		"4321": {Limit: 9}, "43": {Limit: 2}, "42": {Limit: 9, Outcome: audit.Denied}, "3": {Limit: 9, Outcome: audit.Failed},
+		"21": {Limit: 9, Principal: "user:a"}, "31": {Limit: 9, Action: "x"}, "2": {Limit: 9, Principal: "user:a", Action: "y"},
+		"": {Limit: 9, Principal: "user"},
+	} {
+		got := ""
+		for _, r := range l.Recent(q) {
+			got += r.Resource
+		}
+		if got != want {
+			t.Errorf("%+v gives %q, want %q", q, got, want)
+		}
 	}
 }
 

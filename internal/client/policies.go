@@ -113,11 +113,24 @@ type AuditRecord struct {
 	TraceID   string    `json:"traceId"`
 }
 
-// Audit returns up to limit records, the latest first.
-func (c *Client) Audit(ctx context.Context, limit int) ([]AuditRecord, error) {
+// AuditQuery says which records are wanted. Empty strings are for all.
+type AuditQuery struct {
+	Limit     int    // at most so many, 1 to 1000
+	Outcome   string // done, failed or denied
+	Principal string // ID, such as user:alice
+	Action    string // such as umbra:PutPolicy
+}
+
+// Audit returns records, the latest first.
+func (c *Client) Audit(ctx context.Context, q AuditQuery) ([]AuditRecord, error) {
 	var list struct {
 		Records []AuditRecord `json:"records"`
 	}
-	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	query := url.Values{"limit": {strconv.Itoa(q.Limit)}}
+	for name, value := range map[string]string{"outcome": q.Outcome, "principal": q.Principal, "action": q.Action} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
 	return list.Records, c.decode(ctx, call{method: http.MethodGet, path: "/v1/audit", query: query}, &list)
 }

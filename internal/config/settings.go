@@ -225,11 +225,11 @@ func (c *Config) authzSettings() []Setting {
 		},
 		{
 			Name: "audit-file", Group: group, value: text{&c.Authz.AuditFile},
-			Help: "file of audit records, JSON lines; `-` is the standard output; empty keeps the last records in memory only",
+			Help: "file of audit records, JSON lines; what is denied is in a file of its own, with `.denied` behind the name; `-` is the standard output; empty keeps the last records in memory only",
 		},
 		{
 			Name: "audit-file-size", Group: group, Default: "16MiB", value: size[int64]{&c.Authz.AuditBytes, 1, 1 << 50},
-			Help: "size at which the next file of audit records begins; four are kept",
+			Help: "size at which the next file of audit records begins; four are kept, and four of denials",
 		},
 	}
 }

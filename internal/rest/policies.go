@@ -37,7 +37,7 @@ func (a *api) policyRoutes() []Route {
 		{put, "/v1/policies/{policy}/targets/{target}", "", false, a.attachPolicy},
 		{del, "/v1/policies/{policy}/targets/{target}", "", false, a.detachPolicy},
 		{post, "/v1/policy-test", "", false, a.testPolicy},
-		{get, "/v1/audit", "limit", false, a.listAudit},
+		{get, "/v1/audit", "limit outcome principal action", false, a.listAudit},
 	}
 	for i, h := range routes {
 		routes[i].handle = func(w http.ResponseWriter, r *http.Request) error {
@@ -302,8 +302,13 @@ func (a *api) listAudit(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	params := r.URL.Query()
+	q := audit.Query{Limit: size, Outcome: params.Get("outcome"), Principal: params.Get("principal"), Action: params.Get("action")}
+	if !slices.Contains([]string{"", audit.Done, audit.Failed, audit.Denied}, q.Outcome) {
+		return refusal(http.StatusBadRequest, "outcome must be done, failed or denied")
+	}
 	writeJSON(w, http.StatusOK, contentJSON, struct {
 		Records []audit.Record `json:"records"` // the latest first
-	}{append([]audit.Record{}, a.Audit.Recent(size)...)})
+	}{append([]audit.Record{}, a.Audit.Recent(q)...)})
 	return nil
 }

@@ -142,4 +142,13 @@ func TestAudit(t *testing.T) {
 	if strings.Contains(a.body, "hunter2") {
 		t.Errorf("a document is in the record: %s", a.body)
 	}
+	for query, want := range map[string]int{
+		"outcome=failed": 1, "outcome=denied": 0, "action=umbra:PutPolicy": 2, "action=umbra:PutPolicy&outcome=done": 1, "principal=user:nobody": 0,
+	} {
+		a := s.want(http.StatusOK, "GET", "/v1/audit?"+query, "")
+		if n := strings.Count(a.body, `"time":`); n != want {
+			t.Errorf("%s: %d records, want %d: %s", query, n, want, a.body)
+		}
+	}
+	s.want(http.StatusBadRequest, "GET", "/v1/audit?outcome=success", "")
 }
