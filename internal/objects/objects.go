@@ -98,6 +98,7 @@ type Store struct {
 // followed is a kind that is kept in memory.
 type followed struct {
 	objects  map[string]Object
+	sorted   []Object // the same in the order of their names; watchers may keep it: it is replaced, not changed
 	watchers []func([]Object)
 }
 
@@ -192,7 +193,7 @@ func (s *Store) change(ctx context.Context, o Object, expect uint64, author stri
 		if err != nil {
 			return Object{}, fmt.Errorf("objects: change %s %q: %w", o.Kind, o.Name, err)
 		}
-		return o, s.changed(ctx, o.Kind)
+		return o, s.changed(ctx, o.Kind, o.Name)
 	}
 	return Object{}, fmt.Errorf("%w: %s %q changes all the time", ErrConflict, o.Kind, o.Name)
 }

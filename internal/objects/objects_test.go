@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,6 +207,54 @@ func TestWatchReadsAllPages(t *testing.T) {
 	n := 0
 	if err := s.Watch(t.Context(), "policy", func(list []objects.Object) { n = len(list) }); err != nil || n != 600 {
 		t.Errorf("Watch told of %d objects, %v, want 600", n, err)
+	}
+}
+
+// counted is a store that counts how often it is listed.
+type counted struct {
+	statestore.Store
+	lists atomic.Int32
+}
+
+func (c *counted) Shadows(ctx context.Context, thing, after string, deleted bool, limit int) ([]statestore.Info, error) {
+	c.lists.Add(1)
+	return c.Store.Shadows(ctx, thing, after, deleted, limit)
+}
+
+// A change costs no look at all the others, of which there may be many.
+func TestChangeListsNothing(t *testing.T) {
+	t.Parallel()
+	c := &counted{Store: memstore.New(statestore.Options{})}
+	t.Cleanup(func() { c.Close() })
+	s := objects.New(objects.Options{Objects: c})
+	var w watcher
+	if err := s.Watch(t.Context(), "policy", w.see); err != nil {
+		t.Fatal(err)
+	}
+	before := c.lists.Load()
+	var names []string
+	for i := range 20 { // in an order that is not that of the names
+		name := fmt.Sprint("p", i*7%20)
+		names = append(names, name)
+		put(t, s, name, `{}`, 0)
+		put(t, s, name, `{"again":true}`, 1)
+	}
+	for _, name := range names[:10] {
+		if err := s.Delete(t.Context(), "policy", name, objects.Any, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := c.lists.Load() - before; n != 0 {
+		t.Errorf("the store was listed %d times", n)
+	}
+	slices.Sort(names[10:])
+	var got []string
+	if err := s.Watch(t.Context(), "policy", func(list []objects.Object) {
+		for _, o := range list {
+			got = append(got, o.Name)
+		}
+	}); err != nil || !slices.Equal(got, names[10:]) {
+		t.Errorf("there are %v, want %v, %v", got, names[10:], err)
 	}
 }
 

@@ -37,13 +37,36 @@ func (s *Store) Watch(ctx context.Context, kind string, fn func([]Object)) error
 	}
 	s.followed[kind] = f
 	f.watchers = append(f.watchers, fn)
-	fn(f.list())
+	fn(f.sorted)
 	return nil
 }
 
-// list returns the objects in the order of their names.
-func (f *followed) list() []Object {
-	return slices.SortedFunc(maps.Values(f.objects), func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
+// sort puts all objects into the order of their names.
+func (f *followed) sort() {
+	f.sorted = slices.SortedFunc(maps.Values(f.objects), func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// set takes over an object.
+func (f *followed) set(o Object) {
+	i, replaces := f.find(o.Name)
+	f.sorted = slices.Clone(f.sorted)
+	if replaces {
+		f.sorted[i] = o
+	} else {
+		f.sorted = slices.Insert(f.sorted, i, o)
+	}
+	f.objects[o.Name] = o
+}
+
+// remove forgets an object, which is there.
+func (f *followed) remove(name string) {
+	i, _ := f.find(name)
+	f.sorted = slices.Delete(slices.Clone(f.sorted), i, i+1)
+	delete(f.objects, name)
+}
+
+func (f *followed) find(name string) (int, bool) {
+	return slices.BinarySearchFunc(f.sorted, name, func(o Object, name string) int { return strings.Compare(o.Name, name) })
 }
 
 // Run follows the changes of other nodes until ctx ends, and then returns nil. Without it only
@@ -100,7 +123,7 @@ func (s *Store) follow(ctx context.Context, complete bool) error {
 
 // changed tells this node and the others of a change. Where the others cannot be told they see
 // it with their next complete look.
-func (s *Store) changed(ctx context.Context, kind string) error {
+func (s *Store) changed(ctx context.Context, kind, name string) error {
 	if s.store.Shared() {
 		if err := s.bump(ctx); err != nil {
 			s.log.Warn("other nodes see a change late", "kind", kind, "error", err)
@@ -108,7 +131,31 @@ func (s *Store) changed(ctx context.Context, kind string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.update(ctx, kind)
+	f := s.followed[kind]
+	if f == nil {
+		return nil
+	}
+	fresh, err := s.load(ctx, kind, []string{name}) // not what was written: somebody may have been faster
+	if err != nil {
+		return err
+	}
+	switch was, followed := f.objects[name]; {
+	case len(fresh) == 0 && !followed, len(fresh) == 1 && fresh[0].Version == was.Version:
+		return nil
+	case len(fresh) == 0:
+		f.remove(name)
+	default:
+		f.set(fresh[0])
+	}
+	f.tell()
+	return nil
+}
+
+// tell calls the watchers. The mu of the store is held.
+func (f *followed) tell() {
+	for _, fn := range f.watchers {
+		fn(f.sorted)
+	}
 }
 
 // bump raises the revision.
@@ -139,10 +186,7 @@ func (s *Store) update(ctx context.Context, kind string) error {
 	if err != nil || !changed {
 		return err
 	}
-	list := f.list()
-	for _, fn := range f.watchers {
-		fn(list)
-	}
+	f.tell()
 	return nil
 }
 
@@ -180,7 +224,10 @@ func (s *Store) refresh(ctx context.Context, kind string, f *followed) (changed 
 	for _, o := range fresh {
 		f.objects[o.Name] = o
 	}
-	return changed || len(fresh) > 0, nil
+	if changed = changed || len(fresh) > 0; changed {
+		f.sort()
+	}
+	return changed, nil
 }
 
 // load reads objects; those that are not there are left out.

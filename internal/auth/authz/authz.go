@@ -137,10 +137,15 @@ func New(o Options) (*Engine, error) {
 
 // with returns s and what other has, which takes the place of what has the same name; attachments add up.
 func (s source) with(other source) source {
-	sum := source{policies: map[string]document{}, attachments: map[string][]string{}, things: map[string]Thing{}}
+	sum := source{policies: map[string]document{}, attachments: map[string][]string{}, things: s.things}
+	if len(s.things) == 0 {
+		sum.things = other.things // there may be many: they are copied only where both have some
+	} else if len(other.things) > 0 {
+		sum.things = maps.Clone(s.things)
+		maps.Copy(sum.things, other.things)
+	}
 	for _, from := range []source{s, other} {
 		maps.Copy(sum.policies, from.policies)
-		maps.Copy(sum.things, from.things)
 		for target, names := range from.attachments {
 			sum.attachments[target] = append(slices.Clone(sum.attachments[target]), names...)
 		}

@@ -38,18 +38,26 @@ func (e *Engine) Follow(ctx context.Context, s *objects.Store) error {
 			e.replace(func(s *source) { s.attachments = attachments })
 		}),
 		s.Watch(ctx, KindThing, func(list []objects.Object) {
-			things := map[string]Thing{}
-			for _, o := range list {
-				t := body[Thing](e, o)
-				t.origin = originStore
-				things[o.Name] = t
-			}
-			e.replace(func(s *source) { s.things = things })
+			e.replace(func(s *source) { s.things = e.things(s.things, list) })
 		}),
 	)
 }
 
-// replace changes what is known of the store.
+// things decodes the things of a store, but for those that are known already: there may be many.
+func (e *Engine) things(known map[string]Thing, list []objects.Object) map[string]Thing {
+	things := make(map[string]Thing, len(list))
+	for _, o := range list {
+		t, ok := known[o.Name]
+		if !ok || t.version != o.Version {
+			t = body[Thing](e, o)
+			t.origin, t.version = originStore, o.Version
+		}
+		things[o.Name] = t
+	}
+	return things
+}
+
+// replace changes what is known of the store. Maps are replaced, as a state may have them.
 func (e *Engine) replace(change func(*source)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

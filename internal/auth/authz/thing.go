@@ -27,7 +27,8 @@ type Thing struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Principals []string          `json:"principals,omitempty"` // IDs and groups that are attached to it
 
-	origin string // "file" or "store"
+	origin  string // "file" or "store"
+	version uint64 // in the store
 }
 
 // ThingInfo describes a registered thing.
