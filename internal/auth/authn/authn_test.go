@@ -358,6 +358,55 @@ func TestJWT(t *testing.T) {
 	}
 }
 
+// A file of keys counts as it is now: a key that was taken out lets nobody in, and a new one needs no patience.
+func TestFileOfKeysIsReplaced(t *testing.T) {
+	t.Parallel()
+	first, second := newIssuer(t), newIssuer(t)
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := func(list ...jose.JSONWebKey) string {
+		text, err := json.Marshal(jose.JSONWebKeySet{Keys: list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	one, two := jose.JSONWebKey{Key: first.key.Public(), KeyID: "one"}, jose.JSONWebKey{Key: second.key.Public(), KeyID: "two"}
+	jwts, err := authn.NewJWTs(authn.JWTOptions{Keys: file, Issuer: "https://issuer", Audience: "umbra"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
+	claims := map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": time.Now().Add(time.Hour).Unix()}
+	tokens := []string{first.sign(t, first.key, jose.ES256, "one", claims), second.sign(t, second.key, jose.ES256, "two", claims)}
+	for _, tt := range []struct {
+		name, text string
+		want       [2]error
+	}{
+		{"the first", keys(one), [2]error{nil, auth.ErrDenied}},
+		{"both", keys(one, two), [2]error{nil, nil}},
+		{"the second", keys(two), [2]error{auth.ErrDenied, nil}},
+		{"a file that is broken", "{", [2]error{auth.ErrUnavailable, nil}},
+		{"both again", keys(two, one), [2]error{nil, nil}},
+	} {
+		write(tt.text)
+		for i, token := range tokens {
+			_, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }), everything, nil)
+			if !errors.Is(err, tt.want[i]) {
+				t.Errorf("%s: token %d: %v, want %v", tt.name, i+1, err, tt.want[i])
+			}
+		}
+	}
+}
+
 func TestIssuerIsGone(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)

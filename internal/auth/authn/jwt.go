@@ -52,8 +52,9 @@ type JWTs struct {
 
 	mu      sync.Mutex // guards what follows, and is held while the keys are read
 	keys    jose.JSONWebKeySet
-	read    time.Time // when keys were read
-	tried   time.Time // when they were to be read last
+	read    time.Time   // when keys were read
+	tried   time.Time   // when they were to be read last
+	seen    os.FileInfo // of the file of the keys, when it was looked at last; nil when it was not there
 	missing error
 }
 
@@ -160,7 +161,8 @@ func (j *JWTs) key(ctx context.Context, h jose.Header) (*jose.JSONWebKey, error)
 	defer j.mu.Unlock()
 	now := j.o.Now()
 	k := j.find(h)
-	if age := now.Sub(j.read); (k == nil || age > keysFresh) && now.Sub(j.tried) > keysPause {
+	due := k == nil || now.Sub(j.read) > keysFresh
+	if j.replaced() || due && now.Sub(j.tried) > keysPause {
 		j.tried = now
 		if j.missing = j.load(ctx, now); j.missing == nil {
 			k = j.find(h)
@@ -173,6 +175,24 @@ func (j *JWTs) key(ctx context.Context, h jose.Header) (*jose.JSONWebKey, error)
 		return nil, fmt.Errorf("%w: keys of the issuer: %w", auth.ErrUnavailable, j.missing)
 	}
 	return nil, fmt.Errorf("%w: JWT is signed by a key that the issuer does not have", auth.ErrDenied)
+}
+
+// replaced reports whether the keys are in a file that is not as it was.
+func (j *JWTs) replaced() bool {
+	if j.remote() {
+		return false
+	}
+	info, err := os.Stat(j.o.Keys)
+	if err != nil {
+		info = nil
+	}
+	was := j.seen
+	j.seen = info
+	return !same(info, was)
+}
+
+func (j *JWTs) remote() bool {
+	return strings.HasPrefix(j.o.Keys, "http://") || strings.HasPrefix(j.o.Keys, "https://")
 }
 
 // find returns the key that has the id of the header, or is the only one when there is no id.
@@ -202,7 +222,7 @@ func (j *JWTs) load(ctx context.Context, now time.Time) error {
 }
 
 func (j *JWTs) fetch(ctx context.Context) ([]byte, error) {
-	if !strings.HasPrefix(j.o.Keys, "http://") && !strings.HasPrefix(j.o.Keys, "https://") {
+	if !j.remote() {
 		return os.ReadFile(j.o.Keys)
 	}
 	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, j.o.Keys, nil) // others wait for it; the client has a timeout
