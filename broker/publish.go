@@ -276,7 +276,8 @@ type Publication struct {
 // PublishMessage publishes p as a client would: to a request topic of a shadow it
 // is a request, whose outcome goes out on the topics of the shadow. The error
 // is ErrTopic for a topic that is not open to clients, and a *shadow.Error with
-// code 429 for what there is no room for, 500 for what is perhaps not stored.
+// code 429 for what there is no room for, 500 for what is perhaps not stored. It returns when what mappings make of it is
+// stored, too.
 func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 	m := p.Properties.message(b.now())
 	m.Topic, m.Payload, m.QoS, m.Retain, m.Publisher = p.Topic, p.Payload, p.QoS, p.Retain, p.Author.ClientID
@@ -284,33 +285,30 @@ func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 		return fmt.Errorf("broker: %w", err)
 	}
 	b.count.messagesIn.Add(1)
-	t, ok := requestTopic(p.Topic)
-	if !ok {
-		o := b.take(nil, wire.NewMessage(m))
+	t, isRequest := requestTopic(p.Topic)
+	outcomes := make(chan outcome, 1)
+	if isRequest {
+		b.request(nil, t, wire.NewMessage(m), p.Author, p.Rights, func(_ *things.Result, o outcome) { outcomes <- o })
+	} else {
 		b.mapped(mapping.Message{
 			Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Client: m.Publisher, Principal: p.Author.Principal,
-		}, o, func(outcome, bool) {})
-		switch {
-		case o.code == packets.ErrTopicNameInvalid.Code:
-			return fmt.Errorf("%w: %s", ErrTopic, o.text)
-		case o.code == packets.ErrQuotaExceeded.Code: // a queue, or the retained messages, are full
-			return &shadow.Error{Code: 429, Message: o.text}
-		case o.code >= wire.ReasonFailure:
-			return fmt.Errorf("broker: %s", o.text)
-		default:
-			return b.await(ctx, o)
-		}
+		}, b.take(nil, wire.NewMessage(m)), func(o outcome, _ bool) { outcomes <- o })
 	}
-	outcomes := make(chan outcome, 1)
-	b.request(nil, t, wire.NewMessage(m), p.Author, p.Rights, func(_ *things.Result, o outcome) { outcomes <- o })
 	select {
 	case o := <-outcomes:
-		if o.lost {
+		switch {
+		case o.code == packets.ErrTopicNameInvalid.Code && !isRequest:
+			return fmt.Errorf("%w: %s", ErrTopic, o.text)
+		case o.code == packets.ErrQuotaExceeded.Code && !isRequest: // a queue, or the retained messages, are full
+			return &shadow.Error{Code: 429, Message: o.text}
+		case o.lost:
 			return &shadow.Error{Code: 500, Message: o.text}
+		case o.code >= wire.ReasonFailure && !isRequest: // what becomes of a request is told on its topics
+			return fmt.Errorf("broker: %s", o.text)
 		}
 		return b.await(ctx, o)
 	case <-ctx.Done():
-		return fmt.Errorf("broker: request under way: %w", context.Cause(ctx))
+		return fmt.Errorf("broker: publish under way: %w", context.Cause(ctx))
 	}
 }
 

@@ -63,7 +63,11 @@ func (a *api) warnings() []check {
 		}
 	}
 	if a.Mappings != nil {
-		for _, text := range a.Mappings.Problems() {
+		problems := a.Mappings.Problems()
+		if a.Rights != nil && len(problems) > 0 { // strangers ask, too
+			problems = []string{"mappings cannot be used, those before them are in force; the log says why"}
+		}
+		for _, text := range problems {
 			list = append(list, check{Name: "mappings", OK: true, Warning: text})
 		}
 	}

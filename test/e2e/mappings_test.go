@@ -81,6 +81,28 @@ func TestMappingFilesAreReadAgain(t *testing.T) {
 	}
 }
 
+// TestStrangersAreNotToldOfFiles asks for the state of a server that knows its users.
+func TestStrangersAreNotToldOfFiles(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "mine.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(relays("plug", "one"))
+	u := startLogin(t, "--store=memory:", "--mappings="+file)
+	write("colour: red\n")
+	u.Signal(syscall.SIGHUP)
+	eventually(t, func() error {
+		res := rest(t, http.MethodGet, u.URL()+"/readyz?verbose", "")
+		if text := string(res.body); !strings.Contains(text, "mappings cannot be used") || strings.Contains(text, "mine.yaml") || strings.Contains(text, "colour") {
+			return fmt.Errorf("/readyz?verbose says %s, want that something is wrong, and not what", text)
+		}
+		return nil
+	})
+}
+
 const switchMapping = `version: 1
 mapping: switch
 thing: "switch-{dev}"
