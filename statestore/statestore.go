@@ -100,7 +100,8 @@ type Write struct {
 	Announce uint64  // lowest version not yet announced: kept as the shadow's outbox mark unless a lower one stands; 0 leaves the mark alone
 
 	// Redoable says that Options.Redo makes the record of that of Expect, which lives, and History, which has an entry
-	// for each version. Seen is when Expect was last known to be the stored version, in ms since the epoch.
+	// for each version. Seen is when Expect was last known to be the stored version, in ms since the epoch: not so long ago
+	// that a tombstone since then can have expired, since version numbers may have begun again.
 	Redoable bool
 	Seen     int64
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/statestore"
+	"github.com/umbra-iot/umbra/statestore/memstore"
 	"github.com/umbra-iot/umbra/statestore/storetest"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -192,6 +195,29 @@ func TestTwoServices(t *testing.T) {
 				t.Fatalf("%s: versions %v, want each once from 1 on", id, vs)
 			}
 		}
+	}
+}
+
+// The other service deletes the shadow that this one has in memory, and makes it anew when the tombstone is gone.
+func TestSharedShadowBeginsAgain(t *testing.T) {
+	t.Parallel()
+	var now atomic.Int64
+	now.Store(1_700_000_000_000)
+	clock := func() time.Time { return time.UnixMilli(now.Load()) }
+	store := shared{memstore.New(statestore.Options{Now: clock})}
+	short := func(o *things.Options) { o.Now, o.TombstoneAge = clock, time.Minute }
+	a, _ := service(t, store, short)
+	b, _ := service(t, store, short)
+	do(t, a, update(`{"state":{"desired":{"old":1}}}`))
+	do(t, b, things.Request{ID: lamp, Op: shadow.OpDelete})
+	now.Add(2 * time.Minute.Milliseconds())
+	do(t, b, update(`{"state":{"desired":{"new":1}}}`))
+	if r := do(t, a, update(`{"state":{"desired":{"more":1}}}`)); r.Version != 2 {
+		t.Errorf("version = %d, want 2", r.Version)
+	}
+	r := do(t, a, things.Request{ID: lamp, Op: shadow.OpGet})
+	if body := string(r.Body()); !strings.Contains(body, `"new"`) || strings.Contains(body, `"old"`) {
+		t.Errorf("document = %s, want what was made anew, and more", body)
 	}
 }
 

@@ -15,8 +15,8 @@ const (
 	// maxMarks is how many marks a worker collects while there is more to do.
 	maxMarks = 1024
 	// maxCacheAge is how long a cached document of a shared store is trusted as
-	// the base of a compare-and-set: much less than a tombstone lives, so that a
-	// version number cannot come again meanwhile.
+	// the base of a compare-and-set, or half as long as a tombstone lives if that is
+	// less: version numbers cannot begin again meanwhile.
 	maxCacheAge = time.Hour
 )
 
@@ -164,7 +164,7 @@ func (s *Service) current(j *job) bool {
 	if !s.store.Shared() || j.fresh {
 		return true
 	}
-	if now-l.verified > maxCacheAge.Milliseconds() {
+	if now-l.verified > min(maxCacheAge, s.tombstoneAge/2).Milliseconds() {
 		return false
 	}
 	for _, c := range j.calls {
