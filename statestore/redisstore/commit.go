@@ -327,10 +327,10 @@ func (w *write) outcome(s *Store, err error) error {
 		return s.failure("commit", errUnknown)
 	case w.known && (w.err == nil || errors.Is(w.err, statestore.ErrConflict)):
 		return w.err
-	case w.known:
+	case w.known && !w.sent || errors.Is(w.err, errUnknown):
 		return s.failure("commit", w.err)
-	case w.sent:
-		return s.failure("commit", fmt.Errorf("%w: %w", errUnknown, err))
+	case w.sent: // also when a later attempt was refused
+		return s.failure("commit", fmt.Errorf("%w: %w", errUnknown, cmp.Or(w.err, err)))
 	}
 	return s.failure("commit", err)
 }

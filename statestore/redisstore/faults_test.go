@@ -366,6 +366,28 @@ func TestAnswerLost(t *testing.T) {
 	}
 }
 
+// TestRefusedLater refuses the second attempt of a commit that was done, unanswered: it may still have to be announced.
+func TestRefusedLater(t *testing.T) {
+	t.Parallel()
+	r := storetest.Redis(t)
+	p := newProxy(t, r)
+	s := open(t, p.url, redisstore.Options{})
+	mustCommit(t, s, put(lamp, 0))
+	if err := s.Announced(t.Context(), []statestore.Mark{{Key: lamp, Version: 2}}); err != nil {
+		t.Fatalf("Announced() = %v", err)
+	}
+	refuse := func() { r.Do("ACL SETUSER default -evalsha -eval") }
+	p.swallow.Store(&refuse)
+	err := commit(t.Context(), s, put(lamp, 1))
+	if err == nil || errors.Is(err, statestore.ErrConflict) || !strings.Contains(err.Error(), "NOPERM") {
+		t.Errorf("Commit() whose second attempt is refused = %v, want why", err)
+	}
+	checkShadow(t, s, lamp, 2, 2)
+	if got := marks(t, s); got[lamp] != 2 {
+		t.Errorf("marks = %v, want version 2 of %v", got, lamp)
+	}
+}
+
 // TestNodes shares shadows between two nodes; each has its own outbox.
 func TestNodes(t *testing.T) {
 	t.Parallel()
