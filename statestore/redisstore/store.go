@@ -82,11 +82,25 @@ func (s *Store) Load(ctx context.Context, keys []statestore.Key) ([]statestore.R
 	}
 	now := s.options.Now()
 	for i, reply := range replies {
-		if records[i], err = s.parseRecord(reply.Val(), now); err != nil {
+		records[i], err = s.parseRecord(reply.Val(), now)
+		if errors.Is(err, errNoBody) {
+			records[i], err = s.loadFar(ctx, keys[i], now)
+		}
+		if err != nil {
 			return nil, damaged("record", keys[i], err)
 		}
 	}
 	return records, nil
+}
+
+// loadFar is Load for a record whose last body is further back than usual: Redis has lost the versions that had one.
+func (s *Store) loadFar(ctx context.Context, key statestore.Key, now time.Time) (statestore.Record, error) {
+	var reply *redis.XMessageSliceCmd
+	err := s.read(ctx, "load", func(p redis.Pipeliner) { reply = p.XRevRange(ctx, s.keys.shadow(key), "+", "-") })
+	if err != nil {
+		return statestore.Record{}, err
+	}
+	return s.parseRecord(reply.Val(), now)
 }
 
 // Shared implements statestore.Store: other nodes use the same Redis.
