@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -275,6 +276,7 @@ type issuer struct {
 	key    *ecdsa.PrivateKey
 	broken atomic.Bool
 	asked  atomic.Int64
+	hang   atomic.Pointer[chan struct{}]
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -286,6 +288,9 @@ func newIssuer(t *testing.T) *issuer {
 	i := &issuer{key: key}
 	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		i.asked.Add(1)
+		if hang := i.hang.Load(); hang != nil {
+			<-*hang
+		}
 		if i.broken.Load() {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
@@ -404,6 +409,50 @@ func TestFileOfKeysIsReplaced(t *testing.T) {
 				t.Errorf("%s: token %d: %v, want %v", tt.name, i+1, err, tt.want[i])
 			}
 		}
+	}
+}
+
+// TestIssuerHangs lets somebody with a key that nobody knows have the keys read: others do not wait for that.
+func TestIssuerHangs(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	var late atomic.Int64 // minutes
+	jwts, err := authn.NewJWTs(authn.JWTOptions{
+		Keys: i.URL, Issuer: "https://issuer", Audience: "umbra",
+		Now: func() time.Time { return time.Now().Add(time.Duration(late.Load()) * time.Minute) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
+	ask := func(token string) error {
+		_, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }), everything, nil)
+		return err
+	}
+	claims := map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": time.Now().Add(time.Hour).Unix()}
+	known, unknown := i.sign(t, i.key, jose.ES256, "k1", claims), i.sign(t, i.key, jose.ES256, "k2", claims)
+	if err := ask(known); err != nil {
+		t.Fatal(err)
+	}
+	late.Store(1)
+	hang := make(chan struct{})
+	i.hang.Store(&hang)
+	asked := i.asked.Load()
+	denied := make(chan error, 1)
+	go func() { denied <- ask(unknown) }()
+	for i.asked.Load() == asked {
+		runtime.Gosched()
+	}
+	if err := ask(known); err != nil {
+		t.Errorf("a known key while the issuer hangs: %v", err)
+	}
+	late.Store(12) // the keys are not fresh any more
+	if err := ask(known); err != nil {
+		t.Errorf("a known key that is not fresh while the issuer hangs: %v", err)
+	}
+	close(hang)
+	if err := <-denied; !errors.Is(err, auth.ErrDenied) {
+		t.Errorf("an unknown key: %v, want %v", err, auth.ErrDenied)
 	}
 }
 

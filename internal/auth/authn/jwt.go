@@ -50,7 +50,8 @@ type JWTs struct {
 	o          JWTOptions
 	algorithms []jose.SignatureAlgorithm
 
-	mu      sync.Mutex // guards what follows, and is held while the keys are read
+	reading sync.Mutex // is held while the keys are read
+	mu      sync.Mutex // guards what follows
 	keys    jose.JSONWebKeySet
 	read    time.Time   // when keys were read
 	tried   time.Time   // when they were to be read last
@@ -157,24 +158,59 @@ func stringsOf(claim any) []string {
 
 // key returns the key that a token names. One that is not known may be new.
 func (j *JWTs) key(ctx context.Context, h jose.Header) (*jose.JSONWebKey, error) {
+	k, due, tried := j.known(h)
+	switch {
+	case k != nil && !due:
+		return k, nil
+	case k == nil:
+		j.reading.Lock()
+	case !j.reading.TryLock(): // the key counts while somebody reads
+		return k, nil
+	}
+	defer j.reading.Unlock()
+	if due {
+		j.refresh(ctx, tried)
+	}
+	if k, _, _ := j.known(h); k != nil {
+		return k, nil
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now := j.o.Now()
-	k := j.find(h)
-	due := k == nil || now.Sub(j.read) > keysFresh
-	if j.replaced() || due && now.Sub(j.tried) > keysPause {
-		j.tried = now
-		if j.missing = j.load(ctx, now); j.missing == nil {
-			k = j.find(h)
-		}
-	}
-	switch {
-	case k != nil && now.Sub(j.read) < keysExpiry:
-		return k, nil
-	case j.missing != nil:
+	if j.missing != nil {
 		return nil, fmt.Errorf("%w: keys of the issuer: %w", auth.ErrUnavailable, j.missing)
 	}
 	return nil, fmt.Errorf("%w: JWT is signed by a key that the issuer does not have", auth.ErrDenied)
+}
+
+// known returns the key for a header, if it counts, whether the keys have to be read, and when they were to be last.
+func (j *JWTs) known(h jose.Header) (k *jose.JSONWebKey, due bool, tried time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := j.o.Now()
+	if now.Sub(j.read) < keysExpiry {
+		k = j.find(h)
+	}
+	stale := k == nil || now.Sub(j.read) > keysFresh
+	return k, j.replaced() || stale && now.Sub(j.tried) > keysPause, j.tried
+}
+
+// refresh reads the keys, unless somebody else has done so since tried. j.reading is held.
+func (j *JWTs) refresh(ctx context.Context, tried time.Time) {
+	j.mu.Lock()
+	done := !j.tried.Equal(tried)
+	if !done {
+		j.tried = j.o.Now()
+	}
+	j.mu.Unlock()
+	if done {
+		return
+	}
+	keys, err := j.load(ctx)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.missing = err; err == nil {
+		j.keys, j.read = *keys, j.tried
+	}
 }
 
 // replaced reports whether the keys are in a file that is not as it was.
@@ -208,17 +244,16 @@ func (j *JWTs) find(h jose.Header) *jose.JSONWebKey {
 }
 
 // load reads the keys.
-func (j *JWTs) load(ctx context.Context, now time.Time) error {
+func (j *JWTs) load(ctx context.Context) (*jose.JSONWebKeySet, error) {
 	data, err := j.fetch(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var keys jose.JSONWebKeySet
 	if err := json.Unmarshal(data, &keys); err != nil {
-		return fmt.Errorf("authn: JWKS: %w", err)
+		return nil, fmt.Errorf("authn: JWKS: %w", err)
 	}
-	j.keys, j.read = keys, now
-	return nil
+	return &keys, nil
 }
 
 func (j *JWTs) fetch(ctx context.Context) ([]byte, error) {
