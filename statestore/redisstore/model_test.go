@@ -31,9 +31,9 @@ const (
 	modelTrust = 100 * time.Millisecond
 )
 
-// TestModel does random operations on several nodes while connections break, answers get lost and scripts are forgotten,
-// and compares what they say with a model. A key of the model has the set of states that it may be in: more than one after
-// an unknown outcome, or while Redis and the nodes disagree on the time.
+// TestModel does random operations on several nodes while connections break, answers get lost, scripts are forgotten and
+// Redis is killed, and compares what they say with a model. A key of the model has the set of states that it may be in:
+// more than one after an unknown outcome, or while Redis and the nodes disagree on the time.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	seed := *modelSeed
@@ -299,6 +299,15 @@ func (m *model) commit(n *node, keys []statestore.Key, others ...*batch) {
 	var wg sync.WaitGroup
 	for _, b := range all {
 		wg.Go(func() { b.commit(m) })
+	}
+	switch m.random.IntN(40) {
+	case 0, 1, 2:
+		m.did["cut meanwhile"]++
+		m.redis.Cut()
+	case 3:
+		m.did["kill meanwhile"]++
+		m.redis.Kill()
+		m.redis.Start()
 	}
 	wg.Wait()
 	m.settle(all)
