@@ -99,10 +99,13 @@ func (h *health) listener() *pebble.EventListener {
 	}
 }
 
+// emptyTable is what Pebble says of a flush that had nothing to write; it is not a failure.
+const emptyTable = "pebble: empty table"
+
 // flushed notes how a flush has ended. Pebble opens nothing before a flush of what the last process left has
 // succeeded, and cannot be told to give up.
 func (h *health) flushed(err error) {
-	if err == nil {
+	if err == nil || err.Error() == emptyTable {
 		h.flushes.Store(0)
 		return
 	}

@@ -1,10 +1,12 @@
 package pebblestore
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -31,4 +33,27 @@ func TestPauseEndsWithTheStore(t *testing.T) {
 			t.Errorf("Create when the store closes took %v, want %v", took, mostPause/4)
 		}
 	})
+}
+
+// TestFlushOfNothing lets Pebble flush a table without entries, which it may do when it opens a database: that is no
+// failure, though Pebble calls it an error.
+func TestFlushOfNothing(t *testing.T) {
+	t.Parallel()
+	h := &health{onFailure: func(err error) { t.Errorf("OnFailure(%v)", err) }}
+	var got error
+	db, err := pebble.Open("db", &pebble.Options{FS: vfs.NewMem(), EventListener: &pebble.EventListener{
+		FlushEnd: func(i pebble.FlushInfo) {
+			got = i.Err
+			h.flushed(i.Err)
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Flush(), db.Close()); err != nil {
+		t.Error(err)
+	}
+	if got == nil || h.flushes.Load() != 0 {
+		t.Errorf("the flush ended with %v, and %d failures were counted", got, h.flushes.Load())
+	}
 }
