@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"runtime"
 	"slices"
 	"time"
 
@@ -30,7 +31,7 @@ func (b *Broker) Publish(m *things.Message) {
 // publishing client, for NoLocal, nil when it is none.
 func (b *Broker) route(m *wire.Message, from *client) outcome {
 	if !m.Retain {
-		return b.deliver(m, from)
+		return b.deliverTo(m, b.matchPatiently(m.Topic, from))
 	}
 	entries := b.match(m.Topic, from)
 	o := b.admit(m, *entries)
@@ -48,7 +49,11 @@ func (b *Broker) route(m *wire.Message, from *client) outcome {
 
 // deliver is route without retaining.
 func (b *Broker) deliver(m *wire.Message, from *client) outcome {
-	entries := b.match(m.Topic, from)
+	return b.deliverTo(m, b.match(m.Topic, from))
+}
+
+// deliverTo is deliver to what match has returned, which it gives back.
+func (b *Broker) deliverTo(m *wire.Message, entries *[]topic.Entry[*client]) outcome {
 	defer b.unmatch(entries)
 	if len(*entries) == 0 {
 		return outcome{}
@@ -98,6 +103,19 @@ func (b *Broker) match(name string, from *client) *[]topic.Entry[*client] {
 		*entries = topic.Merge(*entries, from)
 	}
 	return entries
+}
+
+// matchPatiently is match for the message of a client. Where nobody would get it, it looks again after the readers that
+// are ready have had their turn: of connections that have become readable together Go's runtime wakes the last one first,
+// and a SUBSCRIBE that was sent before the message is to count, although its sender did not wait for the SUBACK.
+func (b *Broker) matchPatiently(name string, from *client) *[]topic.Entry[*client] {
+	entries := b.match(name, from)
+	if len(*entries) > 0 || from == nil {
+		return entries
+	}
+	b.unmatch(entries)
+	runtime.Gosched()
+	return b.match(name, from)
 }
 
 func (b *Broker) unmatch(entries *[]topic.Entry[*client]) {
