@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 
 	"github.com/umbra-iot/umbra/internal/auth"
@@ -39,11 +40,7 @@ func (s *server) openAuthentication(cfg *config.Config) error {
 		Skew: cfg.Skew, BodyBytes: cfg.Broker.PayloadBytes, Reserve: s.strangers, Log: s.log,
 	}
 	if cfg.JWT.Keys != "" {
-		who.JWT, err = authn.NewJWTs(authn.JWTOptions{
-			Keys: cfg.JWT.Keys, Issuer: cfg.JWT.Issuer, Audience: cfg.JWT.Audience, Algorithms: cfg.JWT.Algorithms,
-			NameClaim: cfg.JWT.NameClaim, GroupClaim: cfg.JWT.GroupClaim,
-		})
-		if err != nil {
+		if who.JWT, err = newJWTs(cfg, s.log); err != nil {
 			return err
 		}
 	}
@@ -52,6 +49,17 @@ func (s *server) openAuthentication(cfg *config.Config) error {
 	}
 	s.authn = authn.New(who)
 	return nil
+}
+
+func newJWTs(cfg *config.Config, log *slog.Logger) (*authn.JWTs, error) {
+	j, err := authn.NewJWTs(authn.JWTOptions{
+		Keys: cfg.JWT.Keys, Interval: cfg.JWT.Interval, Issuer: cfg.JWT.Issuer, Audience: cfg.JWT.Audience, Algorithms: cfg.JWT.Algorithms,
+		NameClaim: cfg.JWT.NameClaim, GroupClaim: cfg.JWT.GroupClaim, Log: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("jwt-keys: %w", err)
+	}
+	return j, nil
 }
 
 // followCredentials takes over the credentials of the store, and ends the connections of those that have changed.

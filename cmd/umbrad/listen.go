@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -20,7 +21,7 @@ import (
 	"github.com/umbra-iot/umbra/internal/tlsfiles"
 )
 
-// filesInterval is how often the files of TLS are looked at.
+// filesInterval is how often files are looked at.
 const filesInterval = time.Second
 
 // listening is a listener that is open.
@@ -67,8 +68,13 @@ func (s *server) open(ctx context.Context, l config.Listener) error {
 	return nil
 }
 
-// checkFiles finds what is wrong with the files of TLS before anything is opened.
+// checkFiles finds what is wrong with the files of TLS and of keys for JWT before anything is opened.
 func checkFiles(cfg *config.Config) error {
+	if cfg.JWT.Keys != "" {
+		if _, err := newJWTs(cfg, slog.New(slog.DiscardHandler)); err != nil {
+			return err
+		}
+	}
 	for _, l := range cfg.All() {
 		if !l.Kind.IsTLS() {
 			continue
@@ -117,8 +123,9 @@ func addresses(all []*listening) []string {
 	return list
 }
 
-// watchFiles takes over files that have changed, and ends connections whose credentials have expired, until ctx ends.
-func (s *server) watchFiles(ctx context.Context) {
+// watch calls look, again and again and at SIGHUP, until ctx ends. force is true for a signal: what has not changed, as
+// far as that is seen, is to be read too.
+func (s *server) watch(ctx context.Context, look func(ctx context.Context, force bool)) {
 	hangUp := make(chan os.Signal, 1)
 	if usesFiles(s.cfg) {
 		signal.Notify(hangUp, syscall.SIGHUP)
@@ -135,21 +142,25 @@ func (s *server) watchFiles(ctx context.Context) {
 		case <-hangUp:
 			force = true
 		}
-		for _, l := range s.listeners {
-			if l.tls != nil {
-				s.refresh(l, force)
-			}
+		look(ctx, force)
+	}
+}
+
+// reload takes over files that have changed, and ends connections whose credentials do not count any more.
+func (s *server) reload(_ context.Context, force bool) {
+	for _, l := range s.listeners {
+		if l.tls != nil {
+			s.refresh(l, force)
 		}
-		s.mappings.Reload(force)
-		s.engine.Reload(force)
-		if err := s.directory.Reload(force); err != nil {
-			s.log.Error("file of users cannot be used, the old one stays in force", "error", err)
-		}
-		if s.authn != nil {
-			now := time.Now()
-			s.broker.Recheck(func(p *auth.Principal) bool { return !p.ExpiredAt(now) })
-			s.feed.Recheck(func(p *auth.Principal) bool { return p.ExpiredAt(now) })
-		}
+	}
+	s.mappings.Reload(force)
+	s.engine.Reload(force)
+	if err := s.directory.Reload(force); err != nil {
+		s.log.Error("file of users cannot be used, the old one stays in force", "error", err)
+	}
+	if s.authn != nil {
+		s.broker.Recheck(s.authn.Counts)
+		s.feed.Recheck(func(p *auth.Principal) bool { return !s.authn.Counts(p) })
 	}
 }
 
@@ -173,6 +184,9 @@ func (s *server) refresh(l *listening, force bool) {
 // warnings tells what the settings leave open, and which files cannot be used now. Strangers may see it.
 func (s *server) warnings() []string {
 	list := slices.Concat(s.cfg.Warnings(), s.engine.Problems(), s.directory.Problems())
+	if s.authn != nil && s.authn.JWT != nil {
+		list = append(list, s.authn.JWT.Problems()...)
+	}
 	for _, l := range s.listeners {
 		if l.tls != nil && l.tls.Problem() != nil {
 			list = append(list, l.Name()+": files of TLS cannot be used, the old ones are in force; the log says why")
@@ -187,7 +201,7 @@ func usesFiles(cfg *config.Config) bool {
 		_, preset := mapping.Preset(mappings)
 		return !preset
 	}
-	if cfg.Users != "" || cfg.Authz.Policies != "" || slices.ContainsFunc(cfg.Mappings, isFile) {
+	if cfg.Users != "" || cfg.JWT.Keys != "" || cfg.Authz.Policies != "" || slices.ContainsFunc(cfg.Mappings, isFile) {
 		return true
 	}
 	for _, l := range cfg.All() {

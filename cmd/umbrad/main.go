@@ -10,7 +10,7 @@
 // and nothing else; logs go to the standard error. Metrics are at /metrics of the
 // HTTP address, the health of the server at /livez and /readyz. SIGTERM and SIGINT
 // end it within 10 seconds, a second one at once. So does SIGHUP, unless there are
-// files of TLS, users, policies or mappings: then it has them read again. Package
+// files of TLS, users, policies or mappings, or keys for JWT: then it has them read again. Package
 // [github.com/umbra-iot/umbra/internal/config] describes the settings.
 //
 // The exit code is 0 after a signal, 2 when the settings are wrong, else 1.

@@ -182,9 +182,16 @@ func (s *server) run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
-		s.watchFiles(ctx)
+		s.watch(ctx, s.reload)
 		return nil
 	})
+	if s.authn != nil && s.authn.JWT != nil {
+		g.Go(func() error { // apart from the files: an issuer may take its time
+			s.authn.JWT.Refresh(ctx, false)
+			s.watch(ctx, s.authn.JWT.Refresh)
+			return nil
+		})
+	}
 	g.Go(func() error { return s.objects.Run(ctx) })
 	g.Go(func() error {
 		s.sweep(ctx)

@@ -74,6 +74,10 @@ type Principal struct {
 	// attribute may have several values. See CertificateAttributes.
 	Attributes map[string][]string
 
+	// Key is the thumbprint (RFC 7638) of the key that has signed a JWT, "" for
+	// other kinds: the connection ends when the issuer withdraws the key.
+	Key string
+
 	// Expires is when the credential ends, and with it every connection that
 	// was made by it. Zero is never.
 	Expires time.Time

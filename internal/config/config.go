@@ -81,6 +81,7 @@ type Config struct {
 // JWT says which tokens of another issuer count.
 type JWT struct {
 	Keys       string // file or URL, "" for none
+	Interval   time.Duration
 	Issuer     string
 	Audience   string
 	Algorithms []string

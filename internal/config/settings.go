@@ -166,6 +166,10 @@ func (c *Config) authSettings() []Setting {
 			Help: "file or URL of the keys (JWKS) that sign JSON Web Tokens of another issuer",
 		},
 		{
+			Name: "jwt-keys-interval", Group: group, Default: "10m", value: duration{&c.JWT.Interval, time.Second, 24 * time.Hour},
+			Help: "how often a URL of keys is read again, so that keys are known to be withdrawn; a file is read when it changes",
+		},
+		{
 			Name: "jwt-issuer", Group: group, value: text{&c.JWT.Issuer},
 			Help: "issuer (`iss`) that a JWT has to be of",
 		},

@@ -124,6 +124,15 @@ func (a *Authenticator) client(ctx context.Context, c *auth.Credentials) (*auth.
 	return p, err
 }
 
+// Counts reports whether the credential that p has shown counts still, as far as nobody tells when that changes: it has
+// not expired, and the key of a JWT has not been withdrawn.
+func (a *Authenticator) Counts(p *auth.Principal) bool {
+	if p.ExpiredAt(a.Now()) {
+		return false
+	}
+	return p == nil || p.Kind != auth.JWT || a.JWT == nil || a.JWT.keys.has(p.Key)
+}
+
 // uses reports whether a method counts and can be used.
 func (a *Authenticator) uses(methods []Method, m Method) bool {
 	switch m {

@@ -273,10 +273,11 @@ func TestCredentialsThatChange(t *testing.T) {
 // issuer signs tokens and serves its keys.
 type issuer struct {
 	*httptest.Server
-	key    *ecdsa.PrivateKey
-	broken atomic.Bool
-	asked  atomic.Int64
-	hang   atomic.Pointer[chan struct{}]
+	key       *ecdsa.PrivateKey
+	broken    atomic.Bool
+	withdrawn atomic.Bool
+	asked     atomic.Int64
+	hang      atomic.Pointer[chan struct{}]
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -295,7 +296,11 @@ func newIssuer(t *testing.T) *issuer {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
-		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k1", Algorithm: "ES256", Use: "sig"}}})
+		keys := []jose.JSONWebKey{{Key: key.Public(), KeyID: "k1", Algorithm: "ES256", Use: "sig"}}
+		if i.withdrawn.Load() {
+			keys = keys[:0]
+		}
+		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: keys})
 	}))
 	t.Cleanup(i.Close)
 	return i
@@ -385,30 +390,103 @@ func TestFileOfKeysIsReplaced(t *testing.T) {
 		return string(text)
 	}
 	one, two := jose.JSONWebKey{Key: first.key.Public(), KeyID: "one"}, jose.JSONWebKey{Key: second.key.Public(), KeyID: "two"}
-	jwts, err := authn.NewJWTs(authn.JWTOptions{Keys: file, Issuer: "https://issuer", Audience: "umbra"})
+	o := authn.JWTOptions{Keys: file, Issuer: "https://issuer", Audience: "umbra"}
+	for _, text := range []string{"", "{", `{"error": "try again later"}`} {
+		if text != "" {
+			write(text)
+		}
+		if _, err := authn.NewJWTs(o); err == nil {
+			t.Errorf("a file of keys with %q is taken", text)
+		}
+	}
+	write(keys(one))
+	jwts, err := authn.NewJWTs(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
 	claims := map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": time.Now().Add(time.Hour).Unix()}
+	var let [2]*auth.Principal // in, by the key
 	tokens := []string{first.sign(t, first.key, jose.ES256, "one", claims), second.sign(t, second.key, jose.ES256, "two", claims)}
 	for _, tt := range []struct {
 		name, text string
 		want       [2]error
+		problems   int
 	}{
-		{"the first", keys(one), [2]error{nil, auth.ErrDenied}},
-		{"both", keys(one, two), [2]error{nil, nil}},
-		{"the second", keys(two), [2]error{auth.ErrDenied, nil}},
-		{"a file that is broken", "{", [2]error{auth.ErrUnavailable, nil}},
-		{"both again", keys(two, one), [2]error{nil, nil}},
+		{"the first", keys(one), [2]error{nil, auth.ErrDenied}, 0},
+		{"both", keys(one, two), [2]error{nil, nil}, 0},
+		{"the second", keys(two), [2]error{auth.ErrDenied, nil}, 0},
+		{"a file that is broken", "{", [2]error{auth.ErrUnavailable, nil}, 1},
+		{"no JWKS", `{"error": "try again later"}`, [2]error{auth.ErrUnavailable, nil}, 1},
+		{"both again", keys(two, one), [2]error{nil, nil}, 0},
+		{"a key of a new kind", strings.Replace(keys(two), "[", `[{"kty":"new"},`, 1), [2]error{auth.ErrDenied, nil}, 0},
+		{"none", `{"keys":[]}`, [2]error{auth.ErrDenied, auth.ErrDenied}, 0},
 	} {
 		write(tt.text)
+		jwts.Refresh(t.Context(), false)
+		if n := len(jwts.Problems()); n != tt.problems {
+			t.Errorf("%s: %d problems", tt.name, n)
+		}
 		for i, token := range tokens {
-			_, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }), everything, nil)
+			p, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }), everything, nil)
 			if !errors.Is(err, tt.want[i]) {
 				t.Errorf("%s: token %d: %v, want %v", tt.name, i+1, err, tt.want[i])
 			}
+			if p != nil {
+				let[i] = p
+			}
+			if counts := let[i] != nil && a.Counts(let[i]); counts != (tt.want[i] == nil) {
+				t.Errorf("%s: who was let in by token %d counts: %t", tt.name, i+1, counts)
+			}
 		}
+	}
+}
+
+// Who was let in stays while the issuer cannot be asked, and goes when its key is withdrawn.
+func TestIssuerWithdrawsItsKey(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	var late atomic.Int64 // minutes
+	jwts, err := authn.NewJWTs(authn.JWTOptions{
+		Keys: i.URL, Issuer: "https://issuer", Audience: "umbra", Interval: 3 * time.Minute,
+		Now: func() time.Time { return time.Now().Add(time.Duration(late.Load()) * time.Minute) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
+	token := i.sign(t, i.key, jose.ES256, "k1", map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": time.Now().Add(time.Hour).Unix()})
+	p, err := a.Authenticate(t.Context(), &auth.Credentials{Listener: everything, Password: []byte(token), HasPassword: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		name     string
+		minutes  int64
+		broken   bool
+		withdraw bool
+		asked    int64
+		counts   bool
+	}{
+		{"fresh", 0, false, false, 1, true},
+		{"withdrawn, not yet known", 1, false, true, 1, true},
+		{"the issuer does not answer", 4, true, true, 2, true},
+		{"nor for days", 4000, true, true, 3, true},
+		{"withdrawn", 4001, false, true, 4, false},
+		{"there again", 4005, false, false, 5, true},
+	} {
+		late.Store(step.minutes)
+		i.broken.Store(step.broken)
+		i.withdrawn.Store(step.withdraw)
+		jwts.Refresh(t.Context(), false)
+		if got := a.Counts(p); got != step.counts || i.asked.Load() != step.asked {
+			t.Errorf("%s: counts %t after %d requests, want %t after %d", step.name, got, i.asked.Load(), step.counts, step.asked)
+		}
+	}
+	late.Store(0)
+	p.Expires = time.Now().Add(-time.Second)
+	if a.Counts(p) {
+		t.Error("a token that has expired counts")
 	}
 }
 
@@ -496,6 +574,8 @@ func TestWebhook(t *testing.T) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		case bytes.Contains(body, []byte(`"password":"odd name"`)):
 			_, _ = io.WriteString(w, `{"allow":true,"name":"a/#"}`)
+		case bytes.Contains(body, []byte(`"password":"not for long"`)):
+			_, _ = io.WriteString(w, `{"allow":true,"disconnectAfterInSeconds":20}`)
 		case bytes.Contains(body, []byte(`"password":"good"`)):
 			_, _ = io.WriteString(w, `{"allow":true,"name":"lamp","groups":["devices"]}`)
 		default:
@@ -522,6 +602,13 @@ func TestWebhook(t *testing.T) {
 	now = now.Add(2 * time.Minute)
 	if _, err := ask("c", "u", "good"); err != nil || asked.Load() != 2 {
 		t.Errorf("an answer counts for ever: %v", err)
+	}
+	if p, err := ask("c", "u", "not for long"); err != nil || !p.Expires.Equal(now.Add(20*time.Second)) {
+		t.Errorf("not for long: %+v, %v", p, err)
+	}
+	now = now.Add(20 * time.Second)
+	if p, err := ask("c", "u", "not for long"); err != nil || !p.Expires.Equal(now.Add(20*time.Second)) || asked.Load() != 4 {
+		t.Errorf("after 20 seconds: %+v, %v; asked %d times", p, err, asked.Load())
 	}
 	for password, want := range map[string]error{
 		"bad": auth.ErrDenied, "slow": auth.ErrUnavailable, "broken": auth.ErrUnavailable, "garbage": auth.ErrUnavailable,

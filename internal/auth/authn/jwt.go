@@ -2,15 +2,12 @@ package authn
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -20,43 +17,28 @@ import (
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 )
 
-// Bounds of what is read of others.
-const (
-	maxJWT  = 16 << 10
-	maxJWKS = 1 << 20
-)
-
-// Times of the keys of an issuer.
-const (
-	keysFresh  = 10 * time.Minute // then they are read again
-	keysPause  = 10 * time.Second // between two attempts to find a key that is not known
-	keysExpiry = 24 * time.Hour   // of keys that cannot be read again
-)
+// maxJWT bounds a token, in bytes.
+const maxJWT = 16 << 10
 
 // JWTOptions say which tokens of another issuer count.
 type JWTOptions struct {
-	Keys       string   // JWKS: a file, or an http(s) URL
-	Issuer     string   // iss has to be this
-	Audience   string   // aud has to have this
-	Algorithms []string // default RS256, PS256, ES256, EdDSA; never one with a shared secret
-	NameClaim  string   // default sub
-	GroupClaim string   // default groups
+	Keys       string        // JWKS: a file, or an http(s) URL
+	Interval   time.Duration // between two looks at a URL; default 10 min
+	Issuer     string        // iss has to be this
+	Audience   string        // aud has to have this
+	Algorithms []string      // default RS256, PS256, ES256, EdDSA; never one with a shared secret
+	NameClaim  string        // default sub
+	GroupClaim string        // default groups
 	Client     *http.Client
 	Now        func() time.Time
+	Log        *slog.Logger // default: discard
 }
 
 // JWTs verifies tokens of another issuer. Its methods may be called at the same time.
 type JWTs struct {
 	o          JWTOptions
 	algorithms []jose.SignatureAlgorithm
-
-	reading sync.Mutex // is held while the keys are read
-	mu      sync.Mutex // guards what follows
-	keys    jose.JSONWebKeySet
-	read    time.Time   // when keys were read
-	tried   time.Time   // when they were to be read last
-	seen    os.FileInfo // of the file of the keys, when it was looked at last; nil when it was not there
-	missing error
+	keys       keySet
 }
 
 // JWTAlgorithms are those that may count: of key pairs.
@@ -64,7 +46,8 @@ func JWTAlgorithms() []string {
 	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 }
 
-// NewJWTs returns a verifier. It reads no keys yet.
+// NewJWTs returns a verifier. It reads the keys of a file, and fails when that cannot be done; those of a URL it does
+// not read yet, since the issuer need not be there.
 func NewJWTs(o JWTOptions) (*JWTs, error) {
 	if o.Issuer == "" || o.Audience == "" {
 		return nil, errors.New("authn: JWTs need an issuer and an audience")
@@ -84,14 +67,40 @@ func NewJWTs(o JWTOptions) (*JWTs, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	j := &JWTs{o: o}
+	if o.Interval == 0 {
+		o.Interval = 10 * time.Minute
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	j := &JWTs{o: o, keys: keySet{source: o.Keys, interval: o.Interval, client: o.Client, now: o.Now, log: o.Log}}
 	for _, name := range o.Algorithms {
 		if !slices.Contains(JWTAlgorithms(), name) {
 			return nil, fmt.Errorf("authn: algorithm %q is not one of %s", name, strings.Join(JWTAlgorithms(), ", "))
 		}
 		j.algorithms = append(j.algorithms, jose.SignatureAlgorithm(name))
 	}
+	if j.keys.remote() {
+		return j, nil
+	}
+	if j.keys.load(context.Background()); j.keys.problem != nil {
+		return nil, j.keys.problem
+	}
 	return j, nil
+}
+
+// Refresh reads the keys again when that is due: a file that has changed, a URL after the interval; or, when forced,
+// in any case. Keys that cannot be read leave the old ones in force; the log says why.
+func (j *JWTs) Refresh(ctx context.Context, force bool) { j.keys.refresh(ctx, force) }
+
+// Problems tells what cannot be used now, so that something older is in force. It is fit for strangers, as it does not say why.
+func (j *JWTs) Problems() []string {
+	j.keys.mu.Lock()
+	defer j.keys.mu.Unlock()
+	if j.keys.problem == nil {
+		return nil
+	}
+	return []string{"keys for JWT cannot be read, the old ones are in force; the log says why"}
 }
 
 // newClient returns a client that goes where it is told and nowhere else.
@@ -111,7 +120,7 @@ func (j *JWTs) verify(ctx context.Context, text string) (*auth.Principal, error)
 	if err != nil || len(token.Headers) != 1 {
 		return nil, fmt.Errorf("%w: JWT: %w", auth.ErrDenied, err)
 	}
-	key, err := j.key(ctx, token.Headers[0])
+	key, err := j.keys.find(ctx, token.Headers[0])
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +144,7 @@ func (j *JWTs) verify(ctx context.Context, text string) (*auth.Principal, error)
 	}
 	return &auth.Principal{
 		ID: auth.NewID(auth.JWT, claims.Issuer+"#"+claims.Subject), Kind: auth.JWT, Name: name,
-		Groups: stringsOf(all[j.o.GroupClaim]), Expires: claims.Expiry.Time().Add(time.Minute),
+		Groups: stringsOf(all[j.o.GroupClaim]), Expires: claims.Expiry.Time().Add(time.Minute), Key: key.thumbprint,
 	}, nil
 }
 
@@ -154,123 +163,4 @@ func stringsOf(claim any) []string {
 		return list
 	}
 	return nil
-}
-
-// key returns the key that a token names. One that is not known may be new.
-func (j *JWTs) key(ctx context.Context, h jose.Header) (*jose.JSONWebKey, error) {
-	k, due, tried := j.known(h)
-	switch {
-	case k != nil && !due:
-		return k, nil
-	case k == nil:
-		j.reading.Lock()
-	case !j.reading.TryLock(): // the key counts while somebody reads
-		return k, nil
-	}
-	defer j.reading.Unlock()
-	if due {
-		j.refresh(ctx, tried)
-	}
-	if k, _, _ := j.known(h); k != nil {
-		return k, nil
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.missing != nil {
-		return nil, fmt.Errorf("%w: keys of the issuer: %w", auth.ErrUnavailable, j.missing)
-	}
-	return nil, fmt.Errorf("%w: JWT is signed by a key that the issuer does not have", auth.ErrDenied)
-}
-
-// known returns the key for a header, if it counts, whether the keys have to be read, and when they were to be last.
-func (j *JWTs) known(h jose.Header) (k *jose.JSONWebKey, due bool, tried time.Time) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	now := j.o.Now()
-	if now.Sub(j.read) < keysExpiry {
-		k = j.find(h)
-	}
-	stale := k == nil || now.Sub(j.read) > keysFresh
-	return k, j.replaced() || stale && now.Sub(j.tried) > keysPause, j.tried
-}
-
-// refresh reads the keys, unless somebody else has done so since tried. j.reading is held.
-func (j *JWTs) refresh(ctx context.Context, tried time.Time) {
-	j.mu.Lock()
-	done := !j.tried.Equal(tried)
-	if !done {
-		j.tried = j.o.Now()
-	}
-	j.mu.Unlock()
-	if done {
-		return
-	}
-	keys, err := j.load(ctx)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.missing = err; err == nil {
-		j.keys, j.read = *keys, j.tried
-	}
-}
-
-// replaced reports whether the keys are in a file that is not as it was.
-func (j *JWTs) replaced() bool {
-	if j.remote() {
-		return false
-	}
-	info, err := os.Stat(j.o.Keys)
-	if err != nil {
-		info = nil
-	}
-	was := j.seen
-	j.seen = info
-	return !same(info, was)
-}
-
-func (j *JWTs) remote() bool {
-	return strings.HasPrefix(j.o.Keys, "http://") || strings.HasPrefix(j.o.Keys, "https://")
-}
-
-// find returns the key that has the id of the header, or is the only one when there is no id.
-func (j *JWTs) find(h jose.Header) *jose.JSONWebKey {
-	for i := range j.keys.Keys {
-		k := &j.keys.Keys[i]
-		fits := k.KeyID == h.KeyID || h.KeyID == "" && len(j.keys.Keys) == 1
-		if fits && k.IsPublic() && k.Use != "enc" && (k.Algorithm == "" || k.Algorithm == h.Algorithm) {
-			return k
-		}
-	}
-	return nil
-}
-
-// load reads the keys.
-func (j *JWTs) load(ctx context.Context) (*jose.JSONWebKeySet, error) {
-	data, err := j.fetch(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var keys jose.JSONWebKeySet
-	if err := json.Unmarshal(data, &keys); err != nil {
-		return nil, fmt.Errorf("authn: JWKS: %w", err)
-	}
-	return &keys, nil
-}
-
-func (j *JWTs) fetch(ctx context.Context) ([]byte, error) {
-	if !j.remote() {
-		return os.ReadFile(j.o.Keys)
-	}
-	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, j.o.Keys, nil) // others wait for it; the client has a timeout
-	if err != nil {
-		return nil, err
-	}
-	resp, err := j.o.Client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("authn: JWKS: %s", resp.Status)
-	}
-	return io.ReadAll(io.LimitReader(resp.Body, maxJWKS))
 }

@@ -66,6 +66,9 @@ type answer struct {
 	Groups   []string `json:"groups"`
 	Policies []string `json:"policies"`
 	TTL      int      `json:"ttl"` // seconds that the answer counts at most; 0 is as long as the settings say
+
+	// DisconnectAfter is after how many seconds the connection ends, as of AWS IoT's custom authorizers; 0 is never.
+	DisconnectAfter int `json:"disconnectAfterInSeconds"`
 }
 
 // NewWebhooks returns a webhook.
@@ -171,6 +174,10 @@ func (w *Webhooks) judge(a answer, s shown) (remembered, error) {
 	}
 	p := &auth.Principal{
 		ID: auth.NewID(auth.Webhook, a.Name), Kind: auth.Webhook, Name: a.Name, Groups: a.Groups, Policies: a.Policies,
+	}
+	if end := time.Duration(a.DisconnectAfter) * time.Second; end > 0 {
+		last = min(last, end)
+		p.Expires = w.o.Now().Add(end)
 	}
 	return remembered{principal: p, until: w.o.Now().Add(last)}, nil
 }

@@ -1,0 +1,224 @@
+package authn
+
+import (
+	"context"
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+)
+
+// maxJWKS bounds what is read of a JWKS, in bytes.
+const maxJWKS = 1 << 20
+
+// Times of the keys of an issuer.
+const (
+	keysPause  = 10 * time.Second // between two attempts to read keys that cannot be read, or to find one that is not known
+	keysExpiry = 24 * time.Hour   // of keys that cannot be read again
+)
+
+// keySet is the keys of an issuer: a JWKS (RFC 7517) in a file, or at a URL. Its methods may be called at the same time.
+type keySet struct {
+	source   string
+	interval time.Duration // between two looks at a URL
+	client   *http.Client
+	now      func() time.Time
+	log      *slog.Logger
+
+	reading sync.Mutex // is held while the keys are read
+	mu      sync.Mutex // guards what follows
+	keys    []signingKey
+	read    time.Time   // when keys were read
+	tried   time.Time   // when they were to be read last
+	seen    os.FileInfo // of the file of the keys, when it was read last; nil when it was not there
+	problem error       // why they could not be read last time
+}
+
+// signingKey is a key and its thumbprint (RFC 7638, with SHA-256).
+type signingKey struct {
+	jose.JSONWebKey
+	thumbprint string
+}
+
+// find returns the key that a token names. One that is not known may be new.
+func (s *keySet) find(ctx context.Context, h jose.Header) (*signingKey, error) {
+	k, due := s.known(h)
+	switch {
+	case k != nil && !due:
+		return k, nil
+	case k == nil:
+		s.reading.Lock()
+	case !s.reading.TryLock(): // the key counts while somebody reads
+		return k, nil
+	}
+	defer s.reading.Unlock()
+	if _, due := s.known(h); due { // nobody has read them meanwhile
+		s.load(ctx)
+	}
+	if k, _ := s.known(h); k != nil {
+		return k, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.problem != nil {
+		return nil, fmt.Errorf("%w: keys of the issuer: %w", auth.ErrUnavailable, s.problem)
+	}
+	return nil, fmt.Errorf("%w: JWT is signed by a key that the issuer does not have", auth.ErrDenied)
+}
+
+// refresh reads the keys when that is due, or in any case when forced.
+func (s *keySet) refresh(ctx context.Context, force bool) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.mu.Lock()
+	due := force || s.due()
+	s.mu.Unlock()
+	if due {
+		s.load(ctx)
+	}
+}
+
+// due reports whether the keys have to be read, whoever asks. mu is held.
+func (s *keySet) due() bool {
+	if s.remote() {
+		return s.olderThan(s.interval) && s.now().Sub(s.tried) > min(keysPause, s.interval)
+	}
+	info, err := os.Stat(s.source)
+	if err != nil {
+		info = nil
+	}
+	return !same(info, s.seen)
+}
+
+func (s *keySet) olderThan(age time.Duration) bool { return s.now().Sub(s.read) > age }
+
+// known returns the key for a header, if it counts, and whether the keys have to be read.
+func (s *keySet) known(h jose.Header) (k *signingKey, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.olderThan(keysExpiry) {
+		k = s.match(h)
+	}
+	return k, s.due() || k == nil && s.now().Sub(s.tried) > keysPause
+}
+
+// match returns the key that has the id of the header, or is the only one when there is no id. mu is held.
+func (s *keySet) match(h jose.Header) *signingKey {
+	for i := range s.keys {
+		k := &s.keys[i]
+		fits := k.KeyID == h.KeyID || h.KeyID == "" && len(s.keys) == 1
+		if fits && (k.Algorithm == "" || k.Algorithm == h.Algorithm) {
+			return k
+		}
+	}
+	return nil
+}
+
+// has reports whether a key with this thumbprint is there. Keys that are too old for anybody to log in are, too.
+func (s *keySet) has(thumbprint string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.keys {
+		if s.keys[i].thumbprint == thumbprint {
+			return true
+		}
+	}
+	return false
+}
+
+// load reads the keys. Those that were read before stay when it fails. reading is held.
+func (s *keySet) load(ctx context.Context) {
+	s.mu.Lock()
+	s.tried = s.now()
+	if info, err := os.Stat(s.source); err == nil && !s.remote() {
+		s.seen = info
+	} else {
+		s.seen = nil
+	}
+	s.mu.Unlock()
+	keys, err := s.fetch(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.problem
+	if s.problem = err; err != nil {
+		if before == nil || before.Error() != err.Error() {
+			s.log.Error("keys for JWT cannot be read, the old ones stay in force", "error", err)
+		}
+		return
+	}
+	if before != nil || len(keys) != len(s.keys) {
+		s.log.Info("keys for JWT are read", "keys", len(keys))
+	}
+	s.keys, s.read = keys, s.tried
+}
+
+func (s *keySet) remote() bool {
+	return strings.HasPrefix(s.source, "http://") || strings.HasPrefix(s.source, "https://")
+}
+
+func (s *keySet) fetch(ctx context.Context) ([]signingKey, error) {
+	if !s.remote() {
+		data, err := os.ReadFile(s.source)
+		if err != nil {
+			return nil, fmt.Errorf("authn: JWKS: %w", err)
+		}
+		return parseKeys(data)
+	}
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, s.source, nil) // others wait for it; the client has a timeout
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("authn: JWKS: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("authn: JWKS: %s", resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKS))
+	if err != nil {
+		return nil, fmt.Errorf("authn: JWKS: %w", err)
+	}
+	return parseKeys(data)
+}
+
+// parseKeys returns the public keys for signatures of a JWKS. Keys of kinds that are not known are left out (RFC 7517,
+// 5); an object without "keys" is no JWKS, and not one that withdraws all keys.
+func parseKeys(data []byte) ([]signingKey, error) {
+	var set struct {
+		Keys *[]json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(data, &set); err != nil {
+		return nil, fmt.Errorf("authn: JWKS: %w", err)
+	}
+	if set.Keys == nil {
+		return nil, errors.New(`authn: JWKS: there is no array "keys"`)
+	}
+	keys := make([]signingKey, 0, len(*set.Keys))
+	for _, text := range *set.Keys {
+		var k signingKey
+		if err := json.Unmarshal(text, &k.JSONWebKey); err != nil || !k.IsPublic() || k.Use == "enc" {
+			continue
+		}
+		sum, err := k.Thumbprint(crypto.SHA256)
+		if err != nil {
+			continue
+		}
+		k.thumbprint = base64.RawURLEncoding.EncodeToString(sum)
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
