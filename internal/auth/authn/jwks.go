@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -158,8 +159,8 @@ func (s *keySet) load(ctx context.Context) {
 		}
 		return
 	}
-	if before != nil || len(keys) != len(s.keys) {
-		s.log.Info("keys for JWT are read", "keys", len(keys))
+	if before != nil || !slices.EqualFunc(keys, s.keys, func(a, b signingKey) bool { return a.thumbprint == b.thumbprint }) {
+		s.log.Info("keys for JWT have changed", "keys", len(keys))
 	}
 	s.keys, s.read = keys, s.tried
 }
