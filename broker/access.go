@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -147,10 +148,12 @@ const keyOwner = "v"
 // drainOwner has the owner stored as long as something of the client is.
 func (c *client) drainOwner() (it statestore.Item, ok bool) {
 	want := (c.persistent.Load() || c.will != nil || c.leaving != nil) && !c.principal.IsAnonymous()
-	if want == c.ownerKept && (!want || !c.ownerChanged) {
+	changed := c.ownerChanged || want != c.ownerKept
+	c.ownerChanged = false
+	if !changed || !want && !c.ownerKept {
 		return it, false
 	}
-	c.ownerChanged, c.ownerKept = false, want
+	c.ownerKept = want
 	it = statestore.Item{Space: spaceSessions, Partition: c.id, Key: []byte(keyOwner)}
 	if want {
 		body, err := json.Marshal(c.principal)
@@ -180,30 +183,75 @@ func (c *client) restoreOwner(value []byte) error {
 	return nil
 }
 
-// Recheck ends the connections of those who may not be connected any more: whose credentials have
-// expired, for whom valid is false, or who may not connect with their client id. It is called when
-// policies or credentials have changed, and returns how many it has ended. valid may be nil.
-func (b *Broker) Recheck(valid func(*auth.Principal) bool) (ended int) {
-	now := b.clock()
+// mayStay says whether the client may be connected, by what was found out when it connected: 0, or why not.
+func (c *conn) mayStay() packets.Code {
+	switch {
+	case !c.principal.CountsAt(c.b.clock()):
+		return packets.ErrBadUsernameOrPassword
+	case !auth.Allowed(c.rights, auth.Connect, c.clientID):
+		return packets.ErrNotAuthorized
+	}
+	return packets.CodeSuccess
+}
+
+// Recheck ends the connections of those who may not be connected any more: whose credentials do not
+// count, or who may not connect with their client id. It is called when policies or credentials have
+// changed, and returns how many it has ended. Connections whose credentials expire end without it.
+func (b *Broker) Recheck() (ended int) {
 	for _, c := range b.clients.all() {
-		b.together(func(a *aftermath) {
-			c.mu.Lock()
-			defer c.unlock()
-			k := c.conn
-			if k == nil {
-				return
-			}
-			gone := k.principal.ExpiredAt(now) || valid != nil && !valid(k.principal)
-			if !gone && auth.Allowed(k.rights, auth.Connect, c.id) {
-				return
-			}
+		c.mu.Lock()
+		k := c.conn
+		c.mu.Unlock()
+		if k != nil && k.mayStay() != packets.CodeSuccess && c.evict() {
 			ended++
-			b.log.Warn("connection ended: it is not allowed any more", "client_id", c.id, "principal", k.principal.String())
-			end := cause{code: packets.ErrNotAuthorized.Code, text: packets.ErrNotAuthorized.Reason, reason: reasonForbidden, noWill: gone}
-			k.stop(end)
-			c.release(&end, b.now(), a)
-			c.settle(b.now(), a)
-		})
+		}
 	}
 	return ended
+}
+
+// evict ends the connection of the client, unless it may stay.
+func (c *client) evict() (evicted bool) {
+	c.b.together(func(a *aftermath) {
+		c.mu.Lock()
+		defer c.unlock()
+		k := c.conn
+		if k == nil {
+			return
+		}
+		code := k.mayStay()
+		if code == packets.CodeSuccess {
+			return
+		}
+		evicted = true
+		c.b.log.Warn("connection ended: it is not allowed any more", "client_id", c.id, "principal", k.principal.String())
+		end := cause{
+			code: packets.ErrNotAuthorized.Code, text: packets.ErrNotAuthorized.Reason, reason: reasonForbidden,
+			noWill: code == packets.ErrBadUsernameOrPassword,
+		}
+		k.stop(end)
+		c.release(&end, c.b.now(), a)
+		c.settle(c.b.now(), a)
+	})
+	return evicted
+}
+
+// expire has the connection end when the credential of its client does. The mutex of the client is held.
+func (c *conn) expire() {
+	if c.principal == nil || c.principal.Expires.IsZero() {
+		return
+	}
+	cl := c.client
+	c.expiring = time.AfterFunc(c.principal.Expires.Sub(c.b.clock()), func() {
+		if !c.b.begin() {
+			return
+		}
+		defer c.b.tasks.Done()
+		if !cl.evict() { // the clock was set back, or another connection has taken over
+			cl.mu.Lock()
+			defer cl.mu.Unlock()
+			if cl.conn == c {
+				c.expire()
+			}
+		}
+	})
 }

@@ -1,10 +1,12 @@
 package broker_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -311,13 +313,15 @@ func TestEndedSessionsLeaveNoOwner(t *testing.T) {
 
 func TestRecheck(t *testing.T) {
 	t.Parallel()
-	s, d := guarded(t)
+	d, who := &denials{}, &revocable{}
+	s := start(t, broker.Options{Authenticator: who, Guard: d})
 	alice, bob, eve := s.connect(t, login("alice", "alice")), s.connect(t, login("bob", "bob")), s.connect(t, login("eve", "eve"))
-	if n := s.Recheck(nil); n != 0 {
+	if n := s.Recheck(); n != 0 {
 		t.Errorf("%d connections ended, want none", n)
 	}
 	d.set(true, "alice Connect alice")
-	if n := s.Recheck(func(p *auth.Principal) bool { return p.Name != "bob" }); n != 2 {
+	who.revoke("bob")
+	if n := s.Recheck(); n != 2 {
 		t.Errorf("%d connections ended, want 2", n)
 	}
 	alice.wantEnd(0x87)
@@ -326,6 +330,65 @@ func TestRecheck(t *testing.T) {
 	if _, ack := s.tryConnect(t, login("alice", "alice")); ack.ReasonCode != 0x87 {
 		t.Errorf("CONNACK = %#x, want 0x87", ack.ReasonCode)
 	}
+}
+
+// A connection whose session ends with it leaves the journal nothing to do, again and again.
+func TestCleanSessionsOfPrincipalsSettle(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Authenticator: users{}, Guard: &denials{}, Store: memstore.New(statestore.Options{})})
+	s.connect(t, connectOptions{id: "bob", edit: as("bob", "secret")})
+	eventually(t, "the journal settles", func() bool {
+		for range 10_000 { // for longer than it takes to find that there is nothing to store
+			if !s.Settled() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A credential that is taken back while its owner logs in lets nobody in, whatever was found out before.
+func TestCredentialThatGoesDuringTheLogin(t *testing.T) {
+	t.Parallel()
+	who := &revocable{}
+	s := start(t, broker.Options{Authenticator: who, Guard: &denials{}})
+	who.found = func() {
+		who.revoke("bob")
+		s.Recheck()
+	}
+	if _, ack := s.tryConnect(t, login("bob", "bob")); ack.ReasonCode != 0x86 {
+		t.Errorf("CONNACK = %#x, want 0x86", ack.ReasonCode)
+	}
+}
+
+func TestConnectionEndsWithItsCredential(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Authenticator: &revocable{life: time.Second}, Guard: &denials{}})
+	s.connect(t, login("alice", "alice")).wantEnd(0x87)
+}
+
+// revocable is users whose credentials may be taken back, and last for life unless that is zero.
+type revocable struct {
+	life    time.Duration
+	found   func() // is called when it is known who somebody is; may be nil
+	revoked sync.Map
+}
+
+func (r *revocable) revoke(name string) { r.revoked.Store(name, true) }
+
+func (r *revocable) Authenticate(ctx context.Context, c *auth.Credentials) (*auth.Principal, error) {
+	p, err := users{}.Authenticate(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	p.Valid = func() bool { _, gone := r.revoked.Load(p.Name); return !gone }
+	if r.life > 0 {
+		p.Expires = time.Now().Add(r.life)
+	}
+	if r.found != nil {
+		r.found()
+	}
+	return p, nil
 }
 
 func TestClientIDsAreNoPatterns(t *testing.T) {

@@ -344,6 +344,9 @@ func (c *client) detach(k *conn, end *cause) {
 // in the aftermath, another one waits. mu is held.
 func (c *client) release(end *cause, now int64, a *aftermath) {
 	k := c.conn
+	if k.expiring != nil {
+		k.expiring.Stop()
+	}
 	c.conn, c.deltas = nil, nil
 	c.sess.Disconnect(now)
 	c.last.Connected, c.last.ConnectedSince, c.last.DisconnectedSince, c.last.DisconnectReason = false, 0, now, end.reason

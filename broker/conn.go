@@ -49,6 +49,7 @@ type conn struct {
 	stored        bool              // what the CONNECT has changed has to be stored
 	versionNumber int64             // of events
 	presence      *presence.Session // nil when no presence is kept
+	expiring      *time.Timer       // of the credential, nil when it does not expire; guarded by client.mu
 	acknowledged  bool              // a CONNACK of success was written; guarded by client.mu
 
 	acks    ackQueue

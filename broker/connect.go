@@ -181,6 +181,9 @@ func (c *conn) own(cl *client, a *aftermath) (packets.Code, <-chan struct{}) {
 	if !c.mayOwn(cl, now) {
 		return packets.ErrNotAuthorized, nil
 	}
+	if code := c.mayStay(); code != packets.CodeSuccess { // something has changed since it was admitted: Recheck did not see it
+		return code, nil
+	}
 	if cl.departing != nil {
 		return packets.CodeSuccess, cl.departing
 	}
@@ -220,6 +223,7 @@ func (c *conn) own(cl *client, a *aftermath) (packets.Code, <-chan struct{}) {
 	}
 	cl.setOwner(c.principal, c.rights)
 	c.client = cl
+	c.expire()
 	return packets.CodeSuccess, nil
 }
 

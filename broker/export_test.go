@@ -21,3 +21,10 @@ func (b *Broker) NextMapping() int64 {
 
 // TickMappings does what is due now.
 func (b *Broker) TickMappings() { b.mapper.tick() }
+
+// Settled reports whether nothing has to be stored.
+func (b *Broker) Settled() (settled bool) {
+	called := make(chan error, 1)
+	b.journal.After(func(err error) { called <- err })
+	return len(called) == 1
+}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authz"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
 	"github.com/umbra-iot/umbra/test/mqtttest"
@@ -37,18 +39,24 @@ const (
 // sockets.
 func BenchmarkIdleInMemory(b *testing.B) {
 	const n = 100_000
+	engine, err := authz.New(authz.Options{Default: []string{"device"}})
+	if err != nil {
+		b.Fatal(err)
+	}
 	for _, keepAlive := range []time.Duration{20 * time.Minute, time.Minute} {
-		b.Run(fmt.Sprintf("%d/keepalive=%v", n, keepAlive), func(b *testing.B) {
-			if b.N > 1 {
-				return // one round says it all
-			}
-			idleInMemory(b, n, keepAlive)
-		})
+		for name, o := range map[string]broker.Options{"open": {}, "guarded": {Authenticator: namedAs{}, Guard: engine}} {
+			b.Run(fmt.Sprintf("%d/keepalive=%v/%s", n, keepAlive, name), func(b *testing.B) {
+				if b.N > 1 {
+					return // one round says it all
+				}
+				idleInMemory(b, o, n, keepAlive)
+			})
+		}
 	}
 }
 
-func idleInMemory(b *testing.B, n int, keepAlive time.Duration) {
-	l := startInMemory(b)
+func idleInMemory(b *testing.B, o broker.Options, n int, keepAlive time.Duration) {
+	l := startInMemory(b, o)
 	debug.FreeOSMemory() // what the last one has left
 	before := residentMemory(b)
 	conns := make([]*memoryConn, n)
@@ -96,10 +104,11 @@ func pingInTurn(ctx context.Context, conns []*memoryConn, keepAlive time.Duratio
 }
 
 // startInMemory runs a broker on connections in memory.
-func startInMemory(b *testing.B) *memoryListener {
+func startInMemory(b *testing.B, o broker.Options) *memoryListener {
 	b.Helper()
 	store := memstore.New(statestore.Options{})
-	br, err := broker.New(broker.Options{Store: store})
+	o.Store = store
+	br, err := broker.New(o)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -155,7 +164,7 @@ const connectedBytes = 4 + 4 + 5
 func (l *memoryListener) connectIdle(b *testing.B, i int, keepAlive time.Duration) *memoryConn {
 	b.Helper()
 	thing := "idle-" + strconv.Itoa(i)
-	packet := mqtttest.AppendConnect(nil, mqtttest.Options{ClientID: thing, KeepAlive: keepAlive})
+	packet := mqtttest.AppendConnect(nil, mqtttest.Options{ClientID: thing, KeepAlive: keepAlive, Username: thing, Password: "secret"})
 	var filters []string
 	for _, topic := range []string{"update/accepted", "update/rejected", "update/delta", "get/accepted", "get/rejected"} {
 		filters = append(filters, "$aws/things/"+thing+"/shadow/"+topic)
@@ -288,6 +297,15 @@ func (memoryAddr) Network() string { return "memory" }
 
 // String implements net.Addr.
 func (memoryAddr) String() string { return "memory" }
+
+// namedAs lets everybody in whose name is the client id, as a certificate would that is valid for a year.
+type namedAs struct{}
+
+func (namedAs) Authenticate(_ context.Context, c *auth.Credentials) (*auth.Principal, error) {
+	return &auth.Principal{
+		ID: auth.NewID(auth.User, c.ClientID), Kind: auth.User, Name: c.ClientID, Expires: time.Now().AddDate(1, 0, 0),
+	}, nil
+}
 
 // residentMemory returns that of this process in bytes.
 func residentMemory(b *testing.B) int64 {

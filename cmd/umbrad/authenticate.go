@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/authn"
@@ -65,14 +66,22 @@ func newJWTs(cfg *config.Config, log *slog.Logger) (*authn.JWTs, error) {
 // followCredentials takes over the credentials of the store, and ends the connections of those that have changed.
 func (s *server) followCredentials(ctx context.Context) error {
 	s.directory.OnChange(func(ids map[string]bool) {
-		n := s.broker.Recheck(func(p *auth.Principal) bool { return p == nil || !ids[p.ID] })
-		s.feed.Recheck(func(p *auth.Principal) bool { return p != nil && ids[p.ID] })
-		s.log.Info("credentials have changed", "principals", len(ids), "connections_ended", n)
+		s.log.Info("credentials have changed", "principals", len(ids), "connections_ended", s.endStale())
 	})
+	if s.authn != nil && s.authn.JWT != nil {
+		s.authn.JWT.OnChange(func() { s.endStale() })
+	}
 	if err := s.directory.Follow(ctx, s.objects); err != nil {
 		return fmt.Errorf("reading credentials: %w", err)
 	}
 	return nil
+}
+
+// endStale ends the connections and streams whose credentials do not count any more, and returns how many connections it has ended.
+func (s *server) endStale() (connections int) {
+	now := time.Now()
+	s.feed.Recheck(func(p *auth.Principal) bool { return !p.CountsAt(now) })
+	return s.broker.Recheck()
 }
 
 // authenticate finds out who makes a request.

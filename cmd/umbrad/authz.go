@@ -80,7 +80,7 @@ func (s *server) watchRights(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-			s.broker.Recheck(nil)
+			s.broker.Recheck()
 			s.feed.Recheck(nil)
 		}
 	}

@@ -56,7 +56,7 @@ func (s *server) open(ctx context.Context, l config.Listener) error {
 		}
 		spec.TLS = ln.tls
 		spec.Identify = func(state tls.ConnectionState) (*auth.Principal, error) {
-			return authn.FromCertificate(state.PeerCertificates[0], authn.Identity(l.TLS.Identity))
+			return authn.FromConnection(state, authn.Identity(l.TLS.Identity))
 		}
 	}
 	var err error
@@ -123,14 +123,25 @@ func addresses(all []*listening) []string {
 	return list
 }
 
-// watch calls look, again and again and at SIGHUP, until ctx ends. force is true for a signal: what has not changed, as
-// far as that is seen, is to be read too.
-func (s *server) watch(ctx context.Context, look func(ctx context.Context, force bool)) {
-	hangUp := make(chan os.Signal, 1)
+// watcher looks at something again and again.
+type watcher struct {
+	look   func(ctx context.Context, force bool)
+	hangUp chan os.Signal
+}
+
+// watch has look called from run on, each second and at SIGHUP. force is true for a signal: what has not changed, as far
+// as that is seen, is to be read too. From now on the signal does not end the process, where there is something to read.
+func (s *server) watch(look func(ctx context.Context, force bool)) {
+	w := watcher{look: look, hangUp: make(chan os.Signal, 1)}
 	if usesFiles(s.cfg) {
-		signal.Notify(hangUp, syscall.SIGHUP)
-		defer signal.Stop(hangUp)
+		signal.Notify(w.hangUp, syscall.SIGHUP)
 	}
+	s.watchers = append(s.watchers, w)
+}
+
+// run looks until ctx ends.
+func (w watcher) run(ctx context.Context) {
+	defer signal.Stop(w.hangUp)
 	tick := time.NewTicker(filesInterval)
 	defer tick.Stop()
 	for {
@@ -139,14 +150,14 @@ func (s *server) watch(ctx context.Context, look func(ctx context.Context, force
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-hangUp:
+		case <-w.hangUp:
 			force = true
 		}
-		look(ctx, force)
+		w.look(ctx, force)
 	}
 }
 
-// reload takes over files that have changed, and ends connections whose credentials do not count any more.
+// reload takes over files that have changed, and ends what is over because time goes on.
 func (s *server) reload(_ context.Context, force bool) {
 	for _, l := range s.listeners {
 		if l.tls != nil {
@@ -158,10 +169,14 @@ func (s *server) reload(_ context.Context, force bool) {
 	if err := s.directory.Reload(force); err != nil {
 		s.log.Error("file of users cannot be used, the old one stays in force", "error", err)
 	}
-	if s.authn != nil {
-		s.broker.Recheck(s.authn.Counts)
-		s.feed.Recheck(func(p *auth.Principal) bool { return !s.authn.Counts(p) })
+	if s.authn == nil {
+		return
 	}
+	if s.engine.Timed() {
+		s.broker.Recheck()
+	}
+	now := time.Now()
+	s.feed.Recheck(func(p *auth.Principal) bool { return !p.CountsAt(now) })
 }
 
 // refresh reads the files of a listener, and ends the connections whose certificates do not count any more.
@@ -171,14 +186,15 @@ func (s *server) refresh(l *listening, force bool) {
 		s.log.Error("files of TLS cannot be used, the old ones stay in force", "listener", l.Name(), "error", err)
 		return
 	}
-	if changed {
-		s.log.Info("files of TLS are read again", "listener", l.Name(), "certificate_until", l.tls.NotAfter())
+	if !changed {
+		return
 	}
-	if until, stale := l.tls.Stale(time.Now()); stale && changed {
+	s.log.Info("files of TLS are read again", "listener", l.Name(), "certificate_until", l.tls.NotAfter())
+	now := time.Now()
+	if until, stale := l.tls.Stale(now); stale {
 		s.log.Warn("revocation list should have been replaced", "listener", l.Name(), "until", until)
 	}
-	now := time.Now()
-	s.gate.Recheck(l.Name(), func(state tls.ConnectionState) error { return l.tls.Check(state, now) })
+	s.gate.Recheck(l.Name(), func(state tls.ConnectionState) error { return l.tls.Check(state, time.Now()) })
 }
 
 // warnings tells what the settings leave open, and which files cannot be used now. Strangers may see it.

@@ -76,6 +76,10 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 	}
 	s.broker.Start()
 	s.mappings.Use(s.useMappings)
+	s.watch(s.reload)
+	if s.authn != nil && s.authn.JWT != nil {
+		s.watch(s.authn.JWT.Refresh) // apart from the files: an issuer may take its time
+	}
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
@@ -112,6 +116,7 @@ type server struct {
 
 	gate      *gate.Gate
 	listeners []*listening
+	watchers  []watcher
 }
 
 func newServer(ctx context.Context, cfg *config.Config, store statestore.Store, kind string, log *slog.Logger) (*server, error) {
@@ -181,14 +186,9 @@ func (s *server) run(ctx context.Context) error {
 		s.watchRights(ctx)
 		return nil
 	})
-	g.Go(func() error {
-		s.watch(ctx, s.reload)
-		return nil
-	})
-	if s.authn != nil && s.authn.JWT != nil {
-		g.Go(func() error { // apart from the files: an issuer may take its time
-			s.authn.JWT.Refresh(ctx, false)
-			s.watch(ctx, s.authn.JWT.Refresh)
+	for _, w := range s.watchers {
+		g.Go(func() error {
+			w.run(ctx)
 			return nil
 		})
 	}

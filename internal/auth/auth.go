@@ -74,13 +74,14 @@ type Principal struct {
 	// attribute may have several values. See CertificateAttributes.
 	Attributes map[string][]string
 
-	// Key is the thumbprint (RFC 7638) of the key that has signed a JWT, "" for
-	// other kinds: the connection ends when the issuer withdraws the key.
-	Key string
-
 	// Expires is when the credential ends, and with it every connection that
 	// was made by it. Zero is never.
 	Expires time.Time
+
+	// Valid reports whether the credential is still the one that was shown: it
+	// has not been changed, removed or withdrawn. Nil when nobody can tell. It
+	// returns at once, and takes no lock that is held while it is told of changes.
+	Valid func() bool `json:"-"`
 }
 
 // Nobody returns the principal of those who have proved nothing.
@@ -108,9 +109,9 @@ func (p *Principal) IsAnonymous() bool { return p == nil || p.Kind == Anonymous 
 // In reports whether p belongs to a group.
 func (p *Principal) In(group string) bool { return p != nil && slices.Contains(p.Groups, group) }
 
-// ExpiredAt reports whether the credential of p has ended at now.
-func (p *Principal) ExpiredAt(now time.Time) bool {
-	return p != nil && !p.Expires.IsZero() && !now.Before(p.Expires)
+// CountsAt reports whether the credential of p still counts at now. That of nobody does.
+func (p *Principal) CountsAt(now time.Time) bool {
+	return p == nil || (p.Expires.IsZero() || now.Before(p.Expires)) && (p.Valid == nil || p.Valid())
 }
 
 // String returns the ID, for logs.

@@ -28,7 +28,7 @@ func TestPrincipal(t *testing.T) {
 	if alice.String() != "user:alice" || alice.IsAnonymous() || !alice.In("operators") || alice.In("alice") {
 		t.Errorf("a user is %v, anonymous %v", alice, alice.IsAnonymous())
 	}
-	if !alice.ExpiredAt(now) || alice.ExpiredAt(now.Add(-1)) || auth.Nobody().ExpiredAt(now) {
+	if alice.CountsAt(now) || !alice.CountsAt(now.Add(-1)) || !auth.Nobody().CountsAt(now) {
 		t.Error("a principal expires at its time, and one without a time never")
 	}
 	var none *auth.Principal

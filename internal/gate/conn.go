@@ -30,9 +30,10 @@ type Conn struct {
 	peer     atomic.Pointer[auth.Principal]
 
 	since      time.Time
-	through    bool  // guarded by Gate.mu, as what follows
-	stranger   bool  // counts in the budget
-	prev, next *Conn // among the strangers
+	through    bool                            // guarded by Gate.mu, as what follows
+	recheck    func(tls.ConnectionState) error // that the handshake has not asked; nil while there is none
+	stranger   bool                            // counts in the budget
+	prev, next *Conn                           // among the strangers
 }
 
 // begin does what comes before the first byte of the client's protocol.

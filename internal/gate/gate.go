@@ -222,22 +222,33 @@ func (g *Gate) Stats() Stats {
 	}
 }
 
-// Recheck ends the connections of a listener whose TLS state is not valid any more.
+// Recheck ends the connections of a listener whose TLS state is not valid any more, those too whose handshake is still
+// under way. It is called when valid says something else than before.
 func (g *Gate) Recheck(listenerName string, valid func(tls.ConnectionState) error) {
 	g.mu.Lock()
 	var list []*Conn
 	for c := range g.open {
-		if c.through && c.entrance.Name == listenerName && c.tls != nil {
+		if c.entrance.Name != listenerName {
+			continue
+		}
+		if c.recheck = valid; c.through && c.tls != nil {
 			list = append(list, c)
 		}
 	}
 	g.mu.Unlock()
 	for _, c := range list {
-		if err := valid(*c.tls); err != nil {
-			g.Log.Warn("connection ended: its certificate does not count any more", "listener", listenerName, "remote", c.RemoteAddr().String(), "error", err)
-			c.cut()
-		}
+		g.check(c, valid)
 	}
+}
+
+// check ends c if its TLS state is not valid, and reports whether it is.
+func (g *Gate) check(c *Conn, valid func(tls.ConnectionState) error) bool {
+	err := valid(*c.tls)
+	if err != nil {
+		g.Log.Warn("connection ended: its certificate does not count any more", "listener", c.entrance.Name, "remote", c.RemoteAddr().String(), "error", err)
+		c.cut()
+	}
+	return err == nil
 }
 
 // enter takes in a connection, as soon as there is room for it.
@@ -346,7 +357,11 @@ func (g *Gate) greet(c *Conn) {
 func (g *Gate) pass(c *Conn, forMQTT bool) {
 	g.mu.Lock()
 	c.through = true
+	valid := c.recheck
 	g.mu.Unlock()
+	if valid != nil && c.tls != nil && !g.check(c, valid) {
+		return
+	}
 	d := g.http
 	if forMQTT {
 		d = g.mqtt

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
@@ -43,7 +42,6 @@ type change struct {
 type listener struct {
 	who   *auth.Principal // whose stream it is, nil for nobody
 	wake  chan struct{}   // has room for one: more news while one waits changes nothing
-	ended atomic.Bool     // the stream is to end
 }
 
 // NewFeed returns a feed. Close it when the server shuts down.
@@ -92,22 +90,21 @@ func (l *listener) notify() {
 	}
 }
 
-// Recheck ends the streams of those for whom gone is true. With nil no stream ends at once: each looks whether it is
-// still permitted. It is called when credentials, or policies, have changed.
-func (f *Feed) Recheck(gone func(*auth.Principal) bool) {
+// Recheck has the streams of those for whom which is true look whether they are still permitted, and end if not; all
+// streams with nil. It is called when credentials, or policies, have changed.
+func (f *Feed) Recheck(which func(*auth.Principal) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	recheck(f.all, gone)
-	recheck(f.others, gone)
+	recheck(f.all, which)
+	recheck(f.others, which)
 	for _, list := range f.shadows {
-		recheck(list, gone)
+		recheck(list, which)
 	}
 }
 
-func recheck(list map[*listener]struct{}, gone func(*auth.Principal) bool) {
+func recheck(list map[*listener]struct{}, which func(*auth.Principal) bool) {
 	for l := range list {
-		if gone == nil || gone(l.who) {
-			l.ended.Store(gone != nil)
+		if which == nil || which(l.who) {
 			l.notify()
 		}
 	}

@@ -152,7 +152,7 @@ func (a *api) permit(rt Route, h handler) handler {
 
 // still reports whether the request of a stream would be permitted now too, by a credential that still counts.
 func (a *api) still(r *http.Request, l *listener) bool {
-	if l.ended.Load() {
+	if !l.who.CountsAt(a.Now()) {
 		return false
 	}
 	n, _ := needOf(http.MethodGet, r.Pattern)

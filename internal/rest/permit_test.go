@@ -104,15 +104,19 @@ func TestStreamsEndWithTheirCredential(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	var now atomic.Value // the name of who asks now
+	var gone atomic.Bool // the credential of alice
 	who := func(*http.Request) (*auth.Principal, error) {
 		name, _ := now.Load().(string)
-		return &auth.Principal{ID: auth.NewID(auth.User, name), Kind: auth.User, Name: name}, nil
+		return &auth.Principal{
+			ID: auth.NewID(auth.User, name), Kind: auth.User, Name: name, Valid: func() bool { return name != "alice" || !gone.Load() },
+		}, nil
 	}
 	s.http.Config.Handler = rest.Guard(who, nil, s.http.Config.Handler)
 	now.Store("alice")
 	one, all := s.watch("/v1/things/lamp/events").begun(), s.watch("/v1/events").begun()
 	now.Store("bob")
 	other := s.watch("/v1/events").begun()
+	gone.Store(true)
 	s.feed.Recheck(func(p *auth.Principal) bool { return p.Name == "alice" })
 	one.end()
 	all.end()

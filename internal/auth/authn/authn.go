@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -117,20 +118,11 @@ func (a *Authenticator) client(ctx context.Context, c *auth.Credentials) (*auth.
 	if c.HasPassword {
 		return a.bySecret(ctx, methods, s)
 	}
-	p, err := byPeer(c.Peer, methods)
+	p, err := a.byPeer(c.Peer, methods)
 	if errors.Is(err, auth.ErrNoCredentials) && c.Username != "" && a.uses(methods, Webhook) {
 		return a.Webhook.ask(ctx, s)
 	}
 	return p, err
-}
-
-// Counts reports whether the credential that p has shown counts still, as far as nobody tells when that changes: it has
-// not expired, and the key of a JWT has not been withdrawn.
-func (a *Authenticator) Counts(p *auth.Principal) bool {
-	if p.ExpiredAt(a.Now()) {
-		return false
-	}
-	return p == nil || p.Kind != auth.JWT || a.JWT == nil || a.JWT.keys.has(p.Key)
 }
 
 // uses reports whether a method counts and can be used.
@@ -145,8 +137,10 @@ func (a *Authenticator) uses(methods []Method, m Method) bool {
 }
 
 // byPeer decides about a client that shows nothing beside its connection.
-func byPeer(peer *auth.Principal, methods []Method) (*auth.Principal, error) {
+func (a *Authenticator) byPeer(peer *auth.Principal, methods []Method) (*auth.Principal, error) {
 	switch {
+	case !peer.CountsAt(a.Now()):
+		return nil, fmt.Errorf("%w: what the connection began with does not count any more", auth.ErrDenied)
 	case peer != nil && (peer.Kind != auth.Certificate || slices.Contains(methods, Certificate)):
 		return peer, nil
 	case slices.Contains(methods, Anonymous):
@@ -180,7 +174,7 @@ func (a *Authenticator) byToken(id, secret string) (*auth.Principal, error) {
 	if !ok || !t.Verify(secret) {
 		return nil, fmt.Errorf("%w: token %q is not known, expired or wrong", auth.ErrDenied, id)
 	}
-	return t.Principal(id), nil
+	return a.Directory.current(t.Principal(id), func(f *credential.File) bool { return reflect.DeepEqual(f.Tokens[id], t) }), nil
 }
 
 // byPassword takes as long for a user who does not exist as for a wrong password.
@@ -198,7 +192,7 @@ func (a *Authenticator) byPassword(ctx context.Context, s shown) (*auth.Principa
 	case !right:
 		return nil, fmt.Errorf("%w: wrong password", auth.ErrDenied)
 	}
-	return u.Principal(s.Username), nil
+	return a.Directory.current(u.Principal(s.Username), func(f *credential.File) bool { return reflect.DeepEqual(f.Users[s.Username], u) }), nil
 }
 
 func looksLikeJWT(s string) bool { return strings.HasPrefix(s, "ey") && strings.Count(s, ".") == 2 }

@@ -1,8 +1,10 @@
 package authn
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/umbra-iot/umbra/internal/auth"
@@ -20,6 +22,31 @@ const (
 
 // maxName bounds a name that comes from a certificate: the longest name of a thing.
 const maxName = 128
+
+// FromConnection is FromCertificate for a connection whose client has shown one. It counts as long as all certificates
+// up to the authority do.
+func FromConnection(s tls.ConnectionState, from Identity) (*auth.Principal, error) {
+	p, err := FromCertificate(s.PeerCertificates[0], from)
+	if err != nil {
+		return nil, err
+	}
+	var last time.Time // that one of the chains counts
+	for _, chain := range s.VerifiedChains {
+		end := chain[0].NotAfter
+		for _, cert := range chain {
+			if cert.NotAfter.Before(end) {
+				end = cert.NotAfter
+			}
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	if !last.IsZero() {
+		p.Expires = last
+	}
+	return p, nil
+}
 
 // FromCertificate returns the principal of a client certificate, which the TLS
 // handshake has verified. Its ID is the certificate's own, whatever it says of

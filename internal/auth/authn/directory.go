@@ -34,7 +34,7 @@ type Directory struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	current atomic.Pointer[credential.File]
+	counting atomic.Pointer[credential.File]
 
 	mu       sync.Mutex // guards what follows
 	fromFile *credential.File
@@ -62,7 +62,7 @@ func NewDirectory(o DirectoryOptions) (*Directory, error) {
 		o.Now = time.Now
 	}
 	d := &Directory{file: o.File, sealer: o.Sealer, log: o.Log, now: o.Now, fromFile: &credential.File{}}
-	d.current.Store(&credential.File{})
+	d.counting.Store(&credential.File{})
 	if err := d.Reload(true); err != nil {
 		return nil, err
 	}
@@ -188,13 +188,13 @@ func decode[T any](d *Directory, list []objects.Object) map[string]T {
 
 // merge puts file and store together, and tells what has changed. mu is held.
 func (d *Directory) merge() {
-	old := d.current.Load()
+	old := d.counting.Load()
 	now := &credential.File{
 		Users:  over(d.stored.Users, d.fromFile.Users),
 		Keys:   over(d.stored.Keys, d.fromFile.Keys),
 		Tokens: over(d.stored.Tokens, d.fromFile.Tokens),
 	}
-	d.current.Store(now)
+	d.counting.Store(now)
 	if d.onChange == nil {
 		return
 	}
@@ -224,22 +224,28 @@ func changed[T any](gone map[string]bool, kind auth.Kind, old, now map[string]T)
 	}
 }
 
+// current returns p, who has shown a credential of the directory, and which is valid as long as still is true for all that count.
+func (d *Directory) current(p *auth.Principal, still func(*credential.File) bool) *auth.Principal {
+	p.Valid = func() bool { return still(d.counting.Load()) }
+	return p
+}
+
 func (d *Directory) expired(g credential.Grant) bool {
 	return !g.Expires.IsZero() && !d.now().Before(g.Expires)
 }
 
 // user returns a user whose credential has not expired.
 func (d *Directory) user(name string) (credential.User, bool) {
-	u, ok := d.current.Load().Users[name]
+	u, ok := d.counting.Load().Users[name]
 	return u, ok && !d.expired(u.Grant)
 }
 
 func (d *Directory) key(id string) (credential.AccessKey, bool) {
-	k, ok := d.current.Load().Keys[id]
+	k, ok := d.counting.Load().Keys[id]
 	return k, ok && !d.expired(k.Grant)
 }
 
 func (d *Directory) token(id string) (credential.Token, bool) {
-	t, ok := d.current.Load().Tokens[id]
+	t, ok := d.counting.Load().Tokens[id]
 	return t, ok && !d.expired(t.Grant)
 }

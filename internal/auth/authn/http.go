@@ -7,9 +7,11 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"strings"
 
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/auth/sigv4"
 )
 
@@ -49,7 +51,7 @@ func (a *Authenticator) request(r *http.Request, listener string, peer *auth.Pri
 	scheme, rest, _ := strings.Cut(header, " ")
 	switch {
 	case header == "":
-		return byPeer(peer, methods)
+		return a.byPeer(peer, methods)
 	case strings.EqualFold(scheme, "Bearer"):
 		s.Secret = strings.TrimSpace(rest)
 		return a.bySecret(r.Context(), methods, s)
@@ -87,7 +89,7 @@ func (a *Authenticator) bySignature(r *http.Request) (*auth.Principal, error) {
 		return nil, fmt.Errorf("%w: %w", auth.ErrDenied, err)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	return key.Principal(id), nil
+	return a.Directory.current(key.Principal(id), func(f *credential.File) bool { return reflect.DeepEqual(f.Keys[id], key) }), nil
 }
 
 // readBody reads a body of bounded size, whose memory counts as that of a stranger while it is read.

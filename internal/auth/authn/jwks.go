@@ -37,6 +37,7 @@ type keySet struct {
 	client   *http.Client
 	now      func() time.Time
 	log      *slog.Logger
+	changed  func() // is told that there are other keys; nil for nobody
 
 	reading sync.Mutex // is held while the keys are read
 	mu      sync.Mutex // guards what follows
@@ -150,6 +151,13 @@ func (s *keySet) load(ctx context.Context) {
 	}
 	s.mu.Unlock()
 	keys, err := s.fetch(ctx)
+	if s.replace(keys, err) && s.changed != nil {
+		s.changed()
+	}
+}
+
+// replace puts keys in place of the old ones, unless they could not be read, and reports whether they are others.
+func (s *keySet) replace(keys []signingKey, err error) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.problem
@@ -157,12 +165,14 @@ func (s *keySet) load(ctx context.Context) {
 		if before == nil || before.Error() != err.Error() {
 			s.log.Error("keys for JWT cannot be read, the old ones stay in force", "error", err)
 		}
-		return
+		return false
 	}
-	if before != nil || !slices.EqualFunc(keys, s.keys, func(a, b signingKey) bool { return a.thumbprint == b.thumbprint }) {
-		s.log.Info("keys for JWT have changed", "keys", len(keys))
+	changed = !slices.EqualFunc(keys, s.keys, func(a, b signingKey) bool { return a.thumbprint == b.thumbprint })
+	if changed || before != nil {
+		s.log.Info("keys for JWT are read", "keys", len(keys))
 	}
 	s.keys, s.read = keys, s.tried
+	return changed
 }
 
 func (s *keySet) remote() bool {

@@ -93,6 +93,9 @@ func NewJWTs(o JWTOptions) (*JWTs, error) {
 // in any case. Keys that cannot be read leave the old ones in force; the log says why.
 func (j *JWTs) Refresh(ctx context.Context, force bool) { j.keys.refresh(ctx, force) }
 
+// OnChange has fn called after each change of the keys. It is set before the first one.
+func (j *JWTs) OnChange(fn func()) { j.keys.changed = fn }
+
 // Problems tells what cannot be used now, so that something older is in force. It is fit for strangers, as it does not say why.
 func (j *JWTs) Problems() []string {
 	j.keys.mu.Lock()
@@ -144,7 +147,8 @@ func (j *JWTs) verify(ctx context.Context, text string) (*auth.Principal, error)
 	}
 	return &auth.Principal{
 		ID: auth.NewID(auth.JWT, claims.Issuer+"#"+claims.Subject), Kind: auth.JWT, Name: name,
-		Groups: stringsOf(all[j.o.GroupClaim]), Expires: claims.Expiry.Time().Add(time.Minute), Key: key.thumbprint,
+		Groups: stringsOf(all[j.o.GroupClaim]), Expires: claims.Expiry.Time().Add(time.Minute),
+		Valid: func() bool { return j.keys.has(key.thumbprint) },
 	}, nil
 }
 

@@ -38,9 +38,14 @@ func NewSet(policies []*Policy, actions []string) *Set {
 		s.byAction[a] = known[key]
 	}
 	for _, p := range policies {
-		s.timed = s.timed || slices.ContainsFunc(p.refs, func(r ref) bool { return (&Env{}).lookup(r).timed })
+		s.timed = s.timed || p.Timed()
 	}
 	return s
+}
+
+// Timed reports whether the policy may decide the same question in another way at another time.
+func (p *Policy) Timed() bool {
+	return slices.ContainsFunc(p.refs, func(r ref) bool { return (&Env{}).lookup(r).timed })
 }
 
 // find collects the statements that are about an action, without index.
