@@ -40,8 +40,8 @@ type change struct {
 
 // listener is a stream that wants to know when to look again.
 type listener struct {
-	who   *auth.Principal // whose stream it is, nil for nobody
-	wake  chan struct{}   // has room for one: more news while one waits changes nothing
+	who  *auth.Principal // whose stream it is, nil for nobody
+	wake chan struct{}   // has room for one: more news while one waits changes nothing
 }
 
 // NewFeed returns a feed. Close it when the server shuts down.
