@@ -356,7 +356,7 @@ func (c *conn) established() {
 
 // disconnect takes the DISCONNECT packet.
 func (c *conn) disconnect(pk *packets.Packet) bool {
-	end := cause{reason: reasonClient, noWill: pk.ReasonCode != packets.CodeDisconnectWillMessage.Code, byClient: true} // [MQTT-3.14.4-3]
+	end := cause{reason: reasonClient, noWill: pk.ReasonCode == packets.CodeSuccess.Code, byClient: true} // [MQTT-3.14.4-3]
 	if pk.Properties.SessionExpiryIntervalFlag {
 		if c.askedExpiry == 0 && pk.Properties.SessionExpiryInterval != 0 {
 			return c.reject(packets.ErrProtocolViolationZeroNonZeroExpiry) // MQTT 5, 3.14.2.2.2

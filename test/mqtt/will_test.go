@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,6 +27,13 @@ func TestWillMessage(t *testing.T) {
 		s.connect(t, version, t.Name(), willOn(t.Name(), "taken over"))
 		s.connect(t, version, t.Name()).leave()
 		other.wantMessage("taken over")
+		if version == v5 {
+			for _, reason := range []byte{0x04, 0x80, 0x81, 0x93, 0x97} { // all but 0 leave the will
+				c := s.connect(t, version, t.Name(), willOn(t.Name(), fmt.Sprint(reason)))
+				c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ReasonCode: reason})
+				other.wantMessage(fmt.Sprint(reason))
+			}
+		}
 		c := s.connect(t, version, t.Name(), willOn(t.Name(), "illegal"))
 		c.write([]byte{0xF1, 0})
 		other.wantMessage("illegal")
