@@ -179,7 +179,7 @@ func discard(conn net.Conn) {
 
 // announceRoom wakes those who wait for room. mu is held, and unlocked while drained runs.
 func (o *outbox) announceRoom() {
-	if o.err == nil && o.pending() >= o.limit/2 {
+	if o.err == nil && o.pending() > o.limit/2 {
 		return
 	}
 	o.space.Broadcast()

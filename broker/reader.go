@@ -211,7 +211,7 @@ func (c *conn) await() {
 		now := time.Now()
 		patience := c.keepAlive + c.keepAlive/2
 		if c.armed.Sub(now) < patience {
-			c.armed = now.Add(patience + patience/8)
+			c.armed = now.Add(patience + patience/32)
 			_ = c.Conn.SetReadDeadline(c.armed)
 		}
 	case !c.unlimited:
