@@ -226,7 +226,7 @@ func (c *client) evict() (evicted bool) {
 		c.b.log.Warn("connection ended: it is not allowed any more", "client_id", c.id, "principal", k.principal.String())
 		end := cause{
 			code: packets.ErrNotAuthorized.Code, text: packets.ErrNotAuthorized.Reason, reason: reasonForbidden,
-			noWill: code == packets.ErrBadUsernameOrPassword,
+			noWill: k.principal.Withdrawn(), // whose time is over was to be trusted until now
 		}
 		k.stop(end)
 		c.release(&end, c.b.now(), a)

@@ -364,7 +364,39 @@ func TestCredentialThatGoesDuringTheLogin(t *testing.T) {
 func TestConnectionEndsWithItsCredential(t *testing.T) {
 	t.Parallel()
 	s := start(t, broker.Options{Authenticator: &revocable{life: time.Second}, Guard: &denials{}})
-	s.connect(t, login("alice", "alice")).wantEnd(0x87)
+	alice := s.connect(t, leavingWill(login("alice", "alice"), "will/alice", 0))
+	alice.wantEnd(0x87)
+	bob := s.connect(t, login("bob", "bob"))
+	bob.subscribe(1, "will/#")
+	bob.wantMessage("will/alice") // her time is over, but she was to be trusted until now
+}
+
+// A will that waits is not sent when the credential of its owner is taken back.
+func TestWillGoesWithTheCredentialOfItsOwner(t *testing.T) {
+	t.Parallel()
+	who := &revocable{}
+	s := start(t, broker.Options{Authenticator: who, Guard: &denials{}})
+	eve := s.connect(t, login("eve", "eve"))
+	eve.subscribe(1, "will/#")
+	for _, name := range []string{"bob", "alice"} {
+		c := s.connect(t, leavingWill(login(name, name), "will/"+name, 1))
+		_ = c.conn.Close()
+	}
+	who.revoke("bob")
+	eve.wantMessage("will/alice") // the delays are over
+	eve.wantQuiet()
+}
+
+// leavingWill adds a retained will with a delay in seconds.
+func leavingWill(o connectOptions, topic string, delay uint32) connectOptions {
+	edit := o.edit
+	o.edit = func(pk *packets.Packet) {
+		edit(pk)
+		p := &pk.Connect
+		p.WillFlag, p.WillTopic, p.WillPayload, p.WillQos, p.WillRetain = true, topic, []byte("gone"), 1, true
+		p.WillProperties.WillDelayInterval = delay
+	}
+	return o
 }
 
 // revocable is users whose credentials may be taken back, and last for life unless that is zero.

@@ -117,7 +117,6 @@ type Broker struct {
 	index      *topic.Index[*client]
 	retained   *retained.Store
 	system     system
-	isLive     func(*client) bool // for the choice among members of a shared subscription
 
 	lifecycle atomic.Int64 // last versionNumber of an event
 	count     counters
@@ -174,7 +173,6 @@ func New(o Options) (*Broker, error) {
 		b.present = newAttendance(b, limits.PresenceThings)
 	}
 	b.index.NoParent = o.Profile.NoParent
-	b.isLive = func(c *client) bool { return c.online.Load() }
 	b.routes.New = func() any { return new([]topic.Entry[*client]) }
 	b.listener = listener.New(listener.Options{Handle: b.handle, Log: o.Log, FirstRead: limits.ConnectTimeout})
 	b.system.store, b.system.started = retained.New(retained.Limits{}), b.clock()

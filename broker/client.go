@@ -10,7 +10,6 @@ import (
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
-	"github.com/umbra-iot/umbra/things"
 )
 
 // client is what the broker keeps of one client id: its session, and the
@@ -88,11 +87,7 @@ func (r *registry) lock(b *Broker, id string) *client {
 func (c *client) sessionConfig() session.Config {
 	b := c.b
 	config := session.Config{
-		MaxMessages: b.limits.QueueMessages, MaxBytes: b.limits.QueueBytes, WhenFull: session.DropOldest, Durable: b.journal != nil,
-		Spare: c.spare,
-	}
-	if b.limits.QueueRefuses {
-		config.WhenFull = session.DropNewest
+		MaxMessages: b.limits.QueueMessages, MaxBytes: b.limits.QueueBytes, Durable: b.journal != nil, Spare: c.spare,
 	}
 	if b.guard != nil {
 		config.Receives = c.receives
@@ -131,37 +126,47 @@ func (r *registry) remove(c *client) {
 }
 
 // deliver hands a message over: QoS 1 and 2 to the session, QoS 0 to the
-// connection. source is the message of the shadow service that m carries, if any.
-// It reports whether m was dropped for want of room.
-func (c *client) deliver(m *wire.Message, e *topic.Entry[*client], source *things.Message, now int64) (full bool) {
+// connection.
+func (c *client) deliver(m *wire.Message, e *topic.Entry[*client], why occasion, now int64) {
 	c.mu.Lock()
 	if c.gone && e.Shared {
 		c.mu.Unlock()
 		c.b.passOn(session.Delivery{Message: m, Share: e.Share()})
-		return false
+		return
 	}
 	defer c.unlock()
+	source := why.source
 	if source != nil && source.Replayed && c.holds(source) {
-		return false
+		return
 	}
 	if source != nil && source.Kind == shadow.KindDelta && c.deltas != nil {
 		if _, asked := c.deltas[source.ID]; asked {
 			c.deltas[source.ID] = source.Version
 		}
 	}
-	return c.hand(m, e, m.Retain && e.RetainAsPublished, now)
+	c.hand(m, e, handling{
+		retain:   m.Retain && e.RetainAsPublished,
+		admitted: why.admitted && c.b.limits.QueueRefuses && c.persistent.Load(),
+	}, now)
 }
 
-// hand is the one way of a message to a client. It reports whether m was dropped for want of room. mu is held.
-func (c *client) hand(m *wire.Message, e *topic.Entry[*client], retain bool, now int64) (full bool) {
+// handling is how a message is handed over.
+type handling struct {
+	retain   bool // flag of the packet
+	admitted bool // there is room in the session, whatever has come in meanwhile
+}
+
+// hand is the one way of a message to a client. mu is held.
+func (c *client) hand(m *wire.Message, e *topic.Entry[*client], how handling, now int64) {
 	qos := min(m.QoS, e.QoS)
 	if qos == 0 {
-		c.send(m, e, retain, now)
-		return false
+		c.send(m, e, how.retain, now)
+		return
 	}
-	o := c.sess.Enqueue(session.Delivery{Message: m, QoS: qos, Retain: retain, Identifiers: e.Identifiers, Share: e.Share()}, now)
+	c.sess.Enqueue(session.Delivery{
+		Message: m, QoS: qos, Retain: how.retain, Identifiers: e.Identifiers, Share: e.Share(), Admitted: how.admitted,
+	}, now)
 	c.pump(now, false)
-	return o == session.Full
 }
 
 // roomFor reports whether the session takes m without dropping anything.

@@ -98,7 +98,7 @@ func (c *client) tellDelta(a *announcement, m *things.Message) {
 	if m == nil || m.Version <= told || !c.mayReceive(m.Topic) {
 		return
 	}
-	c.hand(wire.NewMessage(wire.Message{Topic: m.Topic, Payload: m.Payload(), QoS: 1}), &a.entry, false, c.b.now())
+	c.hand(wire.NewMessage(wire.Message{Topic: m.Topic, Payload: m.Payload(), QoS: 1}), &a.entry, handling{}, c.b.now())
 }
 
 // resumed returns the deltas to announce to a client that comes back. mu is held.

@@ -70,5 +70,5 @@ func (b *Broker) emit(kind string, e event) {
 		b.log.Error("cannot encode an event", "error", err)
 		return
 	}
-	b.fanOut(wire.NewMessage(wire.Message{Topic: name, Payload: body, QoS: 1}), *entries, nil)
+	b.fanOut(wire.NewMessage(wire.Message{Topic: name, Payload: body, QoS: 1}), *entries, occasion{})
 }

@@ -133,7 +133,7 @@ func (p *mapper) send(out *mapping.Publish) {
 	defer p.b.unmatch(entries)
 	for i := range *entries {
 		if e := &(*entries)[i]; e.Subscriber.id == out.Client {
-			e.Subscriber.deliver(m, e, nil, p.b.now())
+			e.Subscriber.deliver(m, e, occasion{}, p.b.now())
 		}
 	}
 }

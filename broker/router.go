@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+	"log/slog"
 	"runtime"
 	"slices"
 	"time"
@@ -21,7 +23,7 @@ func (b *Broker) Publish(m *things.Message) {
 	}
 	entries := b.match(m.Topic, nil)
 	if len(*entries) > 0 {
-		b.fanOut(wire.NewMessage(wire.Message{Topic: m.Topic, Payload: m.Payload(), QoS: 1}), *entries, m)
+		b.fanOut(wire.NewMessage(wire.Message{Topic: m.Topic, Payload: m.Payload(), QoS: 1}), *entries, occasion{source: m})
 	}
 	b.unmatch(entries)
 }
@@ -40,10 +42,12 @@ func (b *Broker) route(m *wire.Message, from *client) outcome {
 		return o
 	}
 	if err := b.retain(m); err != nil {
-		return outcome{code: packets.ErrQuotaExceeded.Code, text: err.Error()}
+		b.notRetained(m, err)
+		o.code, o.text = packets.ErrQuotaExceeded.Code, "delivered, but not retained: "+err.Error()
 	}
-	o = b.deliver(m, from)
-	o.waits = b.journal != nil
+	entries = b.match(m.Topic, from) // again: who has subscribed meanwhile may not have found it among the retained ones
+	b.fanOut(m, *entries, admitted)
+	b.unmatch(entries)
 	return o
 }
 
@@ -59,8 +63,8 @@ func (b *Broker) deliverTo(m *wire.Message, entries *[]topic.Entry[*client]) out
 		return outcome{}
 	}
 	o := b.admit(m, *entries)
-	if o.code < wire.ReasonFailure && b.fanOut(m, *entries, nil) && b.limits.QueueRefuses {
-		return queueFull
+	if o.code < wire.ReasonFailure {
+		b.fanOut(m, *entries, admitted)
 	}
 	return o
 }
@@ -93,17 +97,26 @@ func (b *Broker) admit(m *wire.Message, entries []topic.Entry[*client]) (o outco
 func (b *Broker) match(name string, from *client) *[]topic.Entry[*client] {
 	entries := b.routes.Get().(*[]topic.Entry[*client]) //nolint:forcetypeassert // nothing else is in the pool
 	if b.guard == nil {
-		*entries = b.index.Append((*entries)[:0], name, b.isLive)
+		*entries = b.index.Append((*entries)[:0], name, isThere, keeps)
 	} else {
-		allowed := func(c *client) bool { return c.mayReceive(name) }
-		*entries = b.index.Append((*entries)[:0], name, func(c *client) bool { return b.isLive(c) && allowed(c) }, allowed)
-		*entries = slices.DeleteFunc(*entries, func(e topic.Entry[*client]) bool { return !allowed(e.Subscriber) })
+		allowed := func(e *topic.Entry[*client]) bool { return e.Subscriber.mayReceive(name) }
+		both := func(wish topic.Wish[*client]) topic.Wish[*client] {
+			return func(e *topic.Entry[*client]) bool { return wish(e) && allowed(e) }
+		}
+		*entries = b.index.Append((*entries)[:0], name, both(isThere), both(keeps), allowed)
+		*entries = slices.DeleteFunc(*entries, func(e topic.Entry[*client]) bool { return !allowed(&e) })
 	}
 	if len(*entries) > 1 || from != nil {
 		*entries = topic.Merge(*entries, from)
 	}
 	return entries
 }
+
+// isThere and keeps are who is to have the messages of a shared subscription: a member that is connected, or else one
+// for which they are kept.
+func isThere(e *topic.Entry[*client]) bool { return e.Subscriber.online.Load() }
+
+func keeps(e *topic.Entry[*client]) bool { return e.QoS > 0 && e.Subscriber.persistent.Load() }
 
 // matchPatiently is match for the message of a client. Where nobody would get it, it looks again after the readers that
 // are ready have had their turn: of connections that have become readable together Go's runtime wakes the last one first,
@@ -123,17 +136,27 @@ func (b *Broker) unmatch(entries *[]topic.Entry[*client]) {
 	b.routes.Put(entries)
 }
 
-// fanOut hands m to the sessions and connections of its subscribers. source is
-// the message of the shadow service that m carries, nil for others. It reports
-// whether it was dropped for want of room in a session.
-func (b *Broker) fanOut(m *wire.Message, entries []topic.Entry[*client], source *things.Message) (full bool) {
+// occasion is why a message is handed to its subscribers.
+type occasion struct {
+	source   *things.Message // of the shadow service that the message carries, nil for others
+	admitted bool            // its publisher is told that it was taken: admit has found room in the sessions that are stored
+}
+
+// admitted is the occasion of a message that admit has let in.
+var admitted = occasion{admitted: true}
+
+// fanOut hands m to the sessions and connections of its subscribers.
+func (b *Broker) fanOut(m *wire.Message, entries []topic.Entry[*client], why occasion) {
 	now := b.now()
 	for i := range entries {
-		if entries[i].Subscriber.deliver(m, &entries[i], source, now) {
-			full = true
-		}
+		entries[i].Subscriber.deliver(m, &entries[i], why, now)
 	}
-	return full
+}
+
+// notRetained tells the operator of a message that is not kept.
+func (b *Broker) notRetained(m *wire.Message, err error) {
+	b.count.notRetained.Add(1)
+	b.quiet.Log(context.Background(), slog.LevelWarn, "retained", "message is not retained", "topic", m.Topic, "client_id", m.Publisher, "reason", err)
 }
 
 // retain keeps m as the retained message of its topic, until it expires.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"github.com/umbra-iot/umbra/broker/session"
+	"github.com/umbra-iot/umbra/broker/topic"
 )
 
 // What a session that ends has got by a shared subscription goes to another member (MQTT 5, 4.8.2). The one stops
@@ -20,13 +21,14 @@ func (c *client) bequeath(a *aftermath) (more bool) {
 // passOn hands a message to a member of the shared subscription that it came by: one that is connected, or else one
 // whose session stays. At the end of the server only the latter have use for it. No client mutex is held.
 func (b *Broker) passOn(d session.Delivery) {
-	live := func(c *client) bool { return b.isLive(c) && c.mayReceive(d.Message.Topic) }
-	stays := func(c *client) bool { return c.persistent.Load() && c.mayReceive(d.Message.Topic) }
-	wishes := []func(*client) bool{live, stays}
+	may := func(wish topic.Wish[*client]) topic.Wish[*client] {
+		return func(e *topic.Entry[*client]) bool { return wish(e) && e.Subscriber.mayReceive(d.Message.Topic) }
+	}
+	wishes := []topic.Wish[*client]{may(isThere), may(keeps)}
 	if b.isClosing() {
 		wishes = wishes[1:]
 	}
 	if e, ok := b.index.Member(d.Share, wishes...); ok {
-		e.Subscriber.deliver(d.Message, &e, nil, b.now())
+		e.Subscriber.deliver(d.Message, &e, occasion{}, b.now())
 	}
 }

@@ -28,6 +28,7 @@ type Stats struct {
 	DroppedExpired   int64
 	DroppedTooBig    int64 // above the Maximum Packet Size of a client
 	Refused          int64 // messages that a client may not publish or receive, or refused because a queue is full
+	NotRetained      int64 // messages that were to be retained, and were not for want of room
 	Panics           int64 // connections that a defect has ended
 }
 
@@ -35,7 +36,7 @@ type counters struct {
 	connections, accepted, refused                          atomic.Int64
 	messagesIn, messagesOut, bytesIn, bytesOut, requests    atomic.Int64
 	droppedSlow, droppedFull, droppedExpired, droppedTooBig atomic.Int64
-	forbidden                                               atomic.Int64
+	forbidden, notRetained                                  atomic.Int64
 }
 
 // Stats returns a snapshot.
@@ -61,6 +62,7 @@ func (b *Broker) Stats() Stats {
 		DroppedExpired:   n.droppedExpired.Load(),
 		DroppedTooBig:    n.droppedTooBig.Load(),
 		Refused:          n.forbidden.Load(),
+		NotRetained:      n.notRetained.Load(),
 		Panics:           b.listener.Panics(),
 	}
 }

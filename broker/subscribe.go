@@ -209,7 +209,7 @@ func (c *client) scanStep(reader bool) bool {
 			return false
 		}
 		if c.mayReceive(m.Topic) {
-			c.hand(m.Message, &entry, true, now)
+			c.hand(m.Message, &entry, handling{retain: true}, now)
 		}
 	}
 	if page.Done {

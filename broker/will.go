@@ -23,10 +23,11 @@ type will struct {
 	message  wire.Message
 	expiry   time.Duration // message expiry, from when it is sent; 0 for none, unless the message is fleeting
 	delay    time.Duration
-	number   uint64      // of the request that it is, 0 for other messages
-	user     string      // that the client was known as; not stored
-	epoch    int64       // version number of the connection; not stored
-	rights   auth.Rights // nil: everything is allowed
+	number   uint64          // of the request that it is, 0 for other messages
+	user     string          // that the client was known as; not stored
+	epoch    int64           // version number of the connection; not stored
+	rights   auth.Rights     // nil: everything is allowed
+	owner    *auth.Principal // whose it is; nil for nobody, and after a restart
 
 	principal string // of the client, "" for nobody in particular
 }
@@ -64,7 +65,7 @@ func (c *conn) checkWill() packets.Code {
 	w := c.will
 	w.clientID = c.clientID
 	w.message.Publisher = c.clientID
-	w.principal, w.rights = known(c.principal), c.rights
+	w.owner, w.principal, w.rights = c.principal, known(c.principal), c.rights
 	if err := w.message.Validate(); err != nil {
 		return packets.ErrTopicNameInvalid
 	}
@@ -80,6 +81,7 @@ func (c *conn) checkWill() packets.Code {
 		return packets.CodeSuccess
 	}
 	if refusal := c.b.refusal(nil, &w.message); refusal.code != 0 {
+		c.tell(slog.LevelWarn, "connection refused for its will", "topic", w.message.Topic, "reason", refusal.text)
 		return packets.ErrTopicNameInvalid
 	}
 	return packets.CodeSuccess
@@ -93,7 +95,7 @@ func (b *Broker) sendWill(c *client, w *will) {
 		expire(&m, w.expiry, b.now())
 	}
 	message := wire.NewMessage(m)
-	if !mayPublish(w.rights, message) {
+	if w.owner.Withdrawn() || !mayPublish(w.rights, message) {
 		w.tell(b, "will denied")
 		b.count.forbidden.Add(1)
 		c.left(w)
@@ -125,11 +127,11 @@ func (w *will) tell(b *Broker, text string, attrs ...any) {
 func (b *Broker) routeWill(m *wire.Message) {
 	if m.Retain {
 		if err := b.retain(m); err != nil {
-			b.log.Warn("will is not retained", "topic", m.Topic, "client_id", m.Publisher, "err", err)
+			b.notRetained(m, err)
 		}
 	}
 	entries := b.match(m.Topic, nil)
-	b.fanOut(m, *entries, nil)
+	b.fanOut(m, *entries, occasion{})
 	b.unmatch(entries)
 }
 

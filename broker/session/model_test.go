@@ -59,10 +59,9 @@ type model struct {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]session.Config{
-		"no limit":                 {},
-		"60 messages":              {MaxMessages: 60},
-		"60 messages, drop oldest": {MaxMessages: 60, WhenFull: session.DropOldest},
-		"600 bytes, drop oldest":   {MaxBytes: 600, WhenFull: session.DropOldest},
+		"no limit":    {},
+		"60 messages": {MaxMessages: 60},
+		"600 bytes":   {MaxBytes: 600},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -141,7 +140,7 @@ func (m *model) enqueue() {
 	want := session.Queued
 	if !m.room(p, m.waiting) {
 		want = session.Full
-		if m.cfg.WhenFull == session.DropOldest && m.room(p, nil) {
+		if m.room(p, nil) {
 			want = session.Replaced
 		}
 	}

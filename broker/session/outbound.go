@@ -12,6 +12,7 @@ type Delivery struct {
 	Retain      bool // flag of the packet
 	Identifiers []uint32
 	Share       string // filter of the shared subscription that it came by, "" for another one
+	Admitted    bool   // its publisher was told that there is room (Fits): it is queued, whoever has taken that meanwhile
 }
 
 // Outcome is what became of a delivery.
@@ -78,7 +79,7 @@ func (s *Session) Enqueue(d Delivery, now int64) Outcome {
 		return Expired
 	}
 	outcome := Queued
-	if !s.Fits(d.Message, now) {
+	if !s.Fits(d.Message, now) && !d.Admitted {
 		outcome = s.makeRoom(d.Message.Size())
 	}
 	if outcome == Full {
@@ -105,9 +106,9 @@ func (s *Session) wait(h held) {
 	}
 }
 
-// makeRoom drops the oldest waiting messages if the policy is to do so and if it helps.
+// makeRoom drops the oldest waiting messages if that helps.
 func (s *Session) makeRoom(size int) Outcome {
-	if s.config.WhenFull != DropOldest || !s.room(size, 0, 0) {
+	if !s.room(size, 0, 0) {
 		return Full
 	}
 	for !s.room(size, s.waiting.len(), s.waitingBytes) {

@@ -29,21 +29,12 @@ import (
 // NeverExpires as an expiry interval keeps a session for ever (MQTT 5, 3.1.2.11.2).
 const NeverExpires = 1<<32 - 1
 
-// Policy says what gives way when a message is for a session that is full.
-type Policy byte
-
-// The policies.
-const (
-	DropNewest Policy = iota // the message that arrives: see [Session.Fits] to tell its publisher (0x97)
-	DropOldest               // those that wait longest
-)
-
-// Config bounds a session; 0 means no limit.
+// Config bounds a session; 0 means no limit. In a session that is full those messages give way that wait longest; see
+// [Session.Fits] to refuse new ones instead.
 type Config struct {
 	MaxMessages int   // waiting or in flight
 	MaxBytes    int64 // of messages waiting or in flight, as [wire.Message.Size]
-	WhenFull    Policy
-	Durable     bool // the session is to be stored as long as its expiry interval is not 0
+	Durable     bool  // the session is to be stored as long as its expiry interval is not 0
 
 	// Spare returns how many bytes the session may hold beside those that it holds already, because of what
 	// others hold; it may be less than 0. nil means any number.

@@ -250,19 +250,19 @@ func TestFull(t *testing.T) {
 	}
 	big := strings.Repeat("x", 100)
 	tests := []struct {
-		name   string
-		config session.Config
-		last   string
-		want   session.Outcome
-		writes []string
-		drops  uint64
+		name     string
+		config   session.Config
+		last     string
+		admitted bool
+		want     session.Outcome
+		writes   []string
+		drops    uint64
 	}{
-		{"newest gives way", session.Config{MaxMessages: 3}, "d", session.Full, []string{"a:1 dup", "b:2", "c:3"}, 1},
-		{"oldest gives way", session.Config{MaxMessages: 3, WhenFull: session.DropOldest}, "d", session.Replaced, []string{"a:1 dup", "c:2", "d:3"}, 1},
-		{"bytes, newest", session.Config{MaxBytes: 6}, "d", session.Full, []string{"a:1 dup", "b:2", "c:3"}, 1},
-		{"bytes, oldest", session.Config{MaxBytes: 6, WhenFull: session.DropOldest}, "dd", session.Replaced, []string{"a:1 dup", "dd:2"}, 2},
-		{"nothing is dropped for what fits never", session.Config{MaxBytes: 6, WhenFull: session.DropOldest}, big, session.Full, []string{"a:1 dup", "b:2", "c:3"}, 1},
-		{"in flight stays", session.Config{MaxMessages: 1, WhenFull: session.DropOldest}, "d", session.Full, []string{"a:1 dup"}, 3},
+		{"messages", session.Config{MaxMessages: 3}, "d", false, session.Replaced, []string{"a:1 dup", "c:2", "d:3"}, 1},
+		{"bytes", session.Config{MaxBytes: 6}, "dd", false, session.Replaced, []string{"a:1 dup", "dd:2"}, 2},
+		{"nothing is dropped for what fits never", session.Config{MaxBytes: 6}, big, false, session.Full, []string{"a:1 dup", "b:2", "c:3"}, 1},
+		{"in flight stays", session.Config{MaxMessages: 1}, "d", false, session.Full, []string{"a:1 dup"}, 3},
+		{"what was admitted is queued", session.Config{MaxMessages: 3}, "d", true, session.Queued, []string{"a:1 dup", "b:2", "c:3", "d:4"}, 0},
 	}
 	for _, tt := range tests {
 		s := session.New(tt.config)
@@ -271,8 +271,10 @@ func TestFull(t *testing.T) {
 		write(s)
 		s.Disconnect(start)
 		put(s, 1, "b", "c")
-		fits := s.Fits(message(tt.last).Message, start)
-		if got := s.Enqueue(message(tt.last), start); got != tt.want || fits {
+		last := message(tt.last)
+		last.Admitted = tt.admitted
+		fits := s.Fits(last.Message, start)
+		if got := s.Enqueue(last, start); got != tt.want || fits {
 			t.Errorf("%s: Fits() = %v, Enqueue() = %v, want false, %v", tt.name, fits, got, tt.want)
 		}
 		s.Connect(params(0), start)

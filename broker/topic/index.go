@@ -127,11 +127,14 @@ func (ix *Index[T]) Len() int {
 	return ix.count
 }
 
+// Wish says whether a member of a shared subscription is one to have a message.
+type Wish[T comparable] func(*Entry[T]) bool
+
 // Append appends an entry for each subscription that matches name, and one for each shared subscription that
 // does: its members take turns. The first of wishes that some members fulfil is for those only; when nobody
 // fulfils any, or there are none, everybody has a turn. A subscriber appears as often as it has matching
 // subscriptions: see [Merge]. No lock is held while wishes run.
-func (ix *Index[T]) Append(dst []Entry[T], name string, wishes ...func(T) bool) []Entry[T] {
+func (ix *Index[T]) Append(dst []Entry[T], name string, wishes ...Wish[T]) []Entry[T] {
 	start := len(dst)
 	dst = ix.collect(dst, name)
 	if len(wishes) == 0 {
@@ -147,7 +150,7 @@ func (ix *Index[T]) Append(dst []Entry[T], name string, wishes ...func(T) bool) 
 
 // Member returns the entry of the next member of a shared subscription that fulfils the first of wishes that some
 // member fulfils; ok is false when nobody fulfils any. No lock is held while wishes run.
-func (ix *Index[T]) Member(share string, wishes ...func(T) bool) (e Entry[T], ok bool) {
+func (ix *Index[T]) Member(share string, wishes ...Wish[T]) (e Entry[T], ok bool) {
 	_, rest, err := splitShare(share)
 	if err != nil {
 		return e, false
@@ -171,9 +174,9 @@ func (ix *Index[T]) Member(share string, wishes ...func(T) bool) (e Entry[T], ok
 }
 
 // choose makes e the next member of its group that fulfils the first wish that can be fulfilled.
-func (ix *Index[T]) choose(e *Entry[T], wishes []func(T) bool) {
+func (ix *Index[T]) choose(e *Entry[T], wishes []Wish[T]) {
 	for _, wish := range wishes {
-		if wish(e.Subscriber) || ix.substitute(e, wish) {
+		if wish(e) || ix.substitute(e, wish) {
 			return
 		}
 	}
@@ -223,14 +226,14 @@ func (ix *Index[T]) collect(dst []Entry[T], name string) []Entry[T] {
 }
 
 // substitute makes e the next member of its group that fulfils wish, and reports whether there is one.
-func (ix *Index[T]) substitute(e *Entry[T], wish func(T) bool) bool {
+func (ix *Index[T]) substitute(e *Entry[T], wish Wish[T]) bool {
 	turn := e.from.turn.Load()
 	for i := uint32(1); ; i++ {
 		other, ok := ix.member(e.from, turn, i)
 		if !ok {
 			return false
 		}
-		if wish(other.Subscriber) {
+		if wish(&other) {
 			e.from.turn.Add(i)
 			*e = other
 			return true

@@ -200,7 +200,7 @@ func TestSharedPrefersReadyMembers(t *testing.T) {
 	}
 	chosen := map[int]int{}
 	for range 100 {
-		for _, e := range ix.Append(nil, "a", func(s int) bool { return s == 1 || s == 4 }) {
+		for _, e := range ix.Append(nil, "a", func(e *topic.Entry[int]) bool { return e.Subscriber == 1 || e.Subscriber == 4 }) {
 			chosen[e.Subscriber]++
 		}
 	}
@@ -208,12 +208,12 @@ func TestSharedPrefersReadyMembers(t *testing.T) {
 		t.Errorf("chosen %v, want the ready 1 and 4 equally often", chosen)
 	}
 	for range 100 {
-		if got := len(ix.Append(nil, "a", func(int) bool { return false })); got != 1 {
+		if got := len(ix.Append(nil, "a", func(*topic.Entry[int]) bool { return false })); got != 1 {
 			t.Fatalf("nobody ready: %d entries, want 1", got)
 		}
 	}
 	for range 100 { // nobody fulfils the first wish
-		for _, e := range ix.Append(nil, "a", func(int) bool { return false }, func(s int) bool { return s == 3 }) {
+		for _, e := range ix.Append(nil, "a", func(*topic.Entry[int]) bool { return false }, func(e *topic.Entry[int]) bool { return e.Subscriber == 3 }) {
 			if e.Subscriber != 3 {
 				t.Fatalf("chosen %d, want 3, who fulfils the second wish", e.Subscriber)
 			}
@@ -290,7 +290,7 @@ func TestIndexConcurrently(t *testing.T) {
 					t.Errorf("Set(%q) = %v", f, err)
 				}
 				found := false
-				for _, e := range ix.Append(nil, "a/b/c", func(s int) bool { return s%2 == 0 }) {
+				for _, e := range ix.Append(nil, "a/b/c", func(e *topic.Entry[int]) bool { return e.Subscriber%2 == 0 }) {
 					found = found || e.Subscriber == -1
 				}
 				if !found {

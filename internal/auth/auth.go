@@ -111,8 +111,11 @@ func (p *Principal) In(group string) bool { return p != nil && slices.Contains(p
 
 // CountsAt reports whether the credential of p still counts at now. That of nobody does.
 func (p *Principal) CountsAt(now time.Time) bool {
-	return p == nil || (p.Expires.IsZero() || now.Before(p.Expires)) && (p.Valid == nil || p.Valid())
+	return p == nil || (p.Expires.IsZero() || now.Before(p.Expires)) && !p.Withdrawn()
 }
+
+// Withdrawn reports whether somebody has taken the credential of p back, other than by the time that it was given.
+func (p *Principal) Withdrawn() bool { return p != nil && p.Valid != nil && !p.Valid() }
 
 // String returns the ID, for logs.
 func (p *Principal) String() string {

@@ -55,6 +55,7 @@ func (m *Metrics) Broker(stats func() broker.Stats) {
 		dropped       = counter("umbra_mqtt_messages_dropped_total", "Messages that did not reach a subscriber, by reason.", "reason")
 		requests      = counter("umbra_mqtt_requests_total", "Shadow requests that came by MQTT.")
 		refused       = counter("umbra_mqtt_publishes_refused_total", "Messages to topics that are not open to clients, or refused because the queue of a session is full.")
+		notRetained   = counter("umbra_mqtt_messages_not_retained_total", "Messages that were to be retained, and were only delivered for want of room.")
 		panics        = counter("umbra_mqtt_panics_total", "Connections that a defect of the server ended.")
 	)
 	m.registry.MustRegister(collector(func(ch chan<- prometheus.Metric) {
@@ -78,6 +79,7 @@ func (m *Metrics) Broker(stats func() broker.Stats) {
 		dropped.send(ch, float64(s.DroppedTooBig), "too_big")
 		requests.send(ch, float64(s.Requests))
 		refused.send(ch, float64(s.Refused))
+		notRetained.send(ch, float64(s.NotRetained))
 		panics.send(ch, float64(s.Panics))
 	}))
 }

@@ -131,6 +131,74 @@ func TestFullQueueDropsTheOldestMessagesAndCountsThem(t *testing.T) {
 	}
 }
 
+// TestRefusalsComeBeforeAnyDelivery fills the queue of a session that ends with its connection, and then that of one
+// that outlives it.
+func TestRefusalsComeBeforeAnyDelivery(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{QueueMessages: 3, QueueRefuses: true}})
+	for _, qos := range []byte{1, 2} {
+		topic := fmt.Sprint("t", qos)
+		slow, good := s.connect(t, v5, "slow"+topic, receiveMaximum(1)), s.connect(t, v5, "good"+topic)
+		slow.hold = true
+		slow.subscribe(2, topic)
+		good.subscribe(2, topic)
+		publisher := s.connect(t, v5, "publisher"+topic)
+		for i := range 8 {
+			if code := publisher.publishWith(topic, fmt.Sprint(i), qos); code != 0 {
+				t.Errorf("message %d of QoS %d is answered with %#x", i, qos, code)
+			}
+			good.wantMessage(fmt.Sprint(i))
+		}
+		away := s.connect(t, v5, "away"+topic, persistent)
+		away.subscribe(2, topic)
+		away.leave()
+		for i := range 5 {
+			want := byte(0)
+			if i >= 3 {
+				want = 0x97
+			}
+			if code := publisher.publishWith(topic, fmt.Sprint(i), qos); code != want {
+				t.Errorf("message %d of QoS %d for a full session is answered with %#x, want %#x", i, qos, code, want)
+			}
+			if want == 0 {
+				good.wantMessage(fmt.Sprint(i))
+			}
+		}
+		good.wantNone()
+	}
+}
+
+// TestSharedMessagesAreKeptByWhoKeepsThem has a member away that takes QoS 0 only.
+func TestSharedMessagesAreKeptByWhoKeepsThem(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	for qos, id := range []string{"forgets", "keeps"} {
+		c := s.connect(t, v5, id, persistent)
+		c.subscribe(byte(qos), "$share/g/a")
+		c.leave()
+	}
+	publisher := s.connect(t, v5, "publisher")
+	for i := range 4 {
+		publisher.publish("a", fmt.Sprint(i), 1)
+	}
+	s.connect(t, v5, "keeps", persistent).wantMessages("0", "1", "2", "3")
+}
+
+// TestSmallestOutbox sends more than fits into it.
+func TestSmallestOutbox(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{OutgoingBytes: 1}})
+	c := s.connect(t, v5, "c")
+	c.subscribe(1, "#")
+	publisher := s.connect(t, v5, "publisher")
+	var want []string
+	for i := range 50 {
+		want = append(want, fmt.Sprint(i, strings.Repeat("x", 100_000))) // more than the system takes at once
+		publisher.publish("a", want[i], 1)
+	}
+	c.wantMessages(want...)
+}
+
 // TestConnectionsThatReplaceEachOtherLeaveNoGhost looks whether the last connection is the one that gets messages.
 func TestConnectionsThatReplaceEachOtherLeaveNoGhost(t *testing.T) {
 	t.Parallel()

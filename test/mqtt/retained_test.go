@@ -1,8 +1,11 @@
 package mqtt_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
 )
@@ -85,5 +88,37 @@ func TestRetainedMessagesOutliveTheirPublisher(t *testing.T) {
 		c := s.connect(t, version, "other"+t.Name())
 		c.subscribe(1, t.Name())
 		c.wantMessages("kept")
+	})
+}
+
+// TestMessagesThatAreNotRetainedAreDelivered has no room for a second retained message.
+func TestMessagesThatAreNotRetainedAreDelivered(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{RetainedMessages: 1}})
+	inBoth(t, func(t *testing.T, version byte) {
+		s.connect(t, v5, "").publish("first", "x", 1, retained)
+		other := s.connect(t, version, "other"+t.Name())
+		other.subscribe(2, t.Name())
+		c := s.connect(t, version, t.Name())
+		before := s.Stats().NotRetained
+		for qos := range byte(3) {
+			want := byte(0)
+			if version == v5 && qos > 0 {
+				want = 0x97
+			}
+			if code := c.publishWith(t.Name(), fmt.Sprint(qos), qos, retained); code != want {
+				t.Errorf("QoS %d is answered with %#x, want %#x", qos, code, want)
+			}
+			other.wantMessage(fmt.Sprint(qos))
+		}
+		s.connect(t, version, t.Name(), willOn(t.Name(), "will"), func(pk *packets.Packet) { pk.Connect.WillRetain = true }).vanish()
+		other.wantMessage("will")
+		other.wantNone()
+		late := s.connect(t, version, "late"+t.Name())
+		late.subscribe(1, t.Name())
+		late.wantNone()
+		if n := s.Stats().NotRetained - before; n < 4 {
+			t.Errorf("%d messages are counted as not retained, want 4", n)
+		}
 	})
 }
