@@ -113,11 +113,24 @@ func (c *client) drainWill(b *journal.Batch) {
 
 // Stored implements journal.Source.
 func (c *client) Stored() {
+	if k := c.afterStore(); k != nil {
+		c.scanOn(k, false)
+	}
+}
+
+// afterStore sends what had to be stored before. It returns the connection when all of that was dropped: no
+// acknowledgement takes up its scan.
+func (c *client) afterStore() *conn {
 	c.mu.Lock()
 	defer c.unlock()
 	c.sess.Stored()
 	c.spill()
+	waited := c.sess.Len() > 0
 	c.pump(c.b.now(), false)
+	if waited && c.sess.Len()+c.sess.InFlight() == 0 {
+		return c.conn
+	}
+	return nil
 }
 
 // appendTo appends the stored form of w. at is when it is due, 0 while its connection lasts.

@@ -109,8 +109,9 @@ func (c *client) fetchAgain() {
 }
 
 // goOn does what brings messages back, and then what they were needed for: they are delivered, or, when the session
-// is over, left to others.
+// is over, left to others. Where nothing was left to deliver, a scan goes on that no acknowledgement will take up.
 func (c *client) goOn(do func()) {
+	var k *conn
 	c.b.together(func(a *aftermath) {
 		c.mu.Lock()
 		defer c.unlock()
@@ -118,7 +119,11 @@ func (c *client) goOn(do func()) {
 		now := c.b.now()
 		c.pump(now, false)
 		c.settle(now, a)
+		k = c.conn
 	})
+	if k != nil {
+		c.scanOn(k, false)
+	}
 }
 
 // stored returns the values of items of a session.

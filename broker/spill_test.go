@@ -3,7 +3,10 @@ package broker_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
 )
@@ -68,4 +71,39 @@ func TestMessagesComeBackWhenTheStoreWorksAgain(t *testing.T) {
 	s.store.FailGet(1, errors.New("no answer"))
 	c := s.again(t, device("sub"), true)
 	c.wantNumbers(0, 100)
+}
+
+// TestRetainedMessagesComeAfterSpilledOnesThatAreDropped has what waits in the store be too large for the client when it
+// is back in the middle of its retained messages.
+func TestRetainedMessagesComeAfterSpilledOnesThatAreDropped(t *testing.T) {
+	t.Parallel()
+	const n = 150
+	s := start(t, tight)
+	p := s.connect(t, connectOptions{id: "pub"})
+	for i := range n {
+		pk := message(fmt.Sprintf("t/%03d", i), "x", 1, 1)
+		pk.FixedHeader.Retain = true
+		p.publish(pk)
+	}
+	with := func(o connectOptions, size uint32) connectOptions {
+		o.edit = func(pk *packets.Packet) { pk.Properties.ReceiveMaximum, pk.Properties.MaximumPacketSize = 1, size }
+		return o
+	}
+	c := s.connect(t, with(device("sub"), 0))
+	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: "t/#", Qos: 1}}})
+	c.want(packets.Suback)
+	c.want(packets.Publish)
+	_ = c.conn.Close()
+	eventually(t, "the client is away", func() bool {
+		k, _ := s.Connection("sub")
+		return !k.Connected
+	})
+	for range 3 {
+		p.publish(message("t/big", strings.Repeat("x", 2000), 1, 1))
+	}
+	eventually(t, "the large ones are in the store", func() bool { return s.Stats().QueuedBytes < 2000 })
+	c = s.again(t, with(device("sub"), 1000), true)
+	for i := range n {
+		c.wantMessage(fmt.Sprintf("t/%03d", i))
+	}
 }
