@@ -21,6 +21,7 @@ type client struct {
 
 	persistent atomic.Bool // the session outlives its connection
 	refused    atomic.Bool // a refused publish was logged
+	woken      atomic.Bool // something was read, of which no message was routed yet
 
 	rights atomic.Pointer[box] // nil: everything is allowed
 

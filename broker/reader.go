@@ -197,6 +197,9 @@ func (c *conn) reject(code packets.Code) bool {
 func (c *conn) Read(p []byte) (int, error) {
 	c.out.flush()
 	n, err := c.Conn.Read(p)
+	if c.client != nil {
+		c.client.woken.Store(true)
+	}
 	c.b.count.bytesIn.Add(int64(n))
 	return n, err
 }

@@ -118,12 +118,13 @@ func isThere(e *topic.Entry[*client]) bool { return e.Subscriber.online.Load() }
 
 func keeps(e *topic.Entry[*client]) bool { return e.QoS > 0 && e.Subscriber.persistent.Load() }
 
-// matchPatiently is match for the message of a client. Where nobody would get it, it looks again after the readers that
-// are ready have had their turn: of connections that have become readable together Go's runtime wakes the last one first,
-// and a SUBSCRIBE that was sent before the message is to count, although its sender did not wait for the SUBACK.
+// matchPatiently is match for the message of a client. Where nobody would get the first one that was read together, it
+// looks again after the readers that are ready have had their turn: of connections that have become readable together Go's
+// runtime wakes the last one first, and a SUBSCRIBE that was sent before the message is to count, although its sender did
+// not wait for the SUBACK.
 func (b *Broker) matchPatiently(name string, from *client) *[]topic.Entry[*client] {
 	entries := b.match(name, from)
-	if len(*entries) > 0 || from == nil {
+	if len(*entries) > 0 || from == nil || !from.woken.Swap(false) {
 		return entries
 	}
 	b.unmatch(entries)
