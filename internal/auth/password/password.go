@@ -113,6 +113,7 @@ func Verify(hash string, password []byte) (bool, error) {
 type Options struct {
 	Parallel int           // checks at a time, each of which takes 19 MiB; default 2
 	Waiting  int           // further ones that wait for their turn; default 256
+	Each     int           // of them those of one source; default 32
 	Remember time.Duration // how long a right password is remembered; default 5 min
 	Entries  int           // of them at most; default 10000
 	Now      func() time.Time
@@ -122,13 +123,15 @@ type Options struct {
 type Checker struct {
 	turns    chan struct{}
 	waiting  chan struct{}
+	each     int
 	remember time.Duration
 	entries  int
 	now      func() time.Time
 	key      []byte // of the memory: who reads it learns no passwords
 	dummy    string // hash for users that do not exist
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex     // guards what follows
+	from  map[string]int // how many wait by their source
 	known map[[sha256.Size]byte]*list.Element
 	byAge *list.List // of *entry, the oldest first
 }
@@ -142,15 +145,16 @@ type entry struct {
 func NewChecker(o Options) *Checker {
 	setDefault(&o.Parallel, 2)
 	setDefault(&o.Waiting, 256)
+	setDefault(&o.Each, 32)
 	setDefault(&o.Remember, 5*time.Minute)
 	setDefault(&o.Entries, 10000)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	return &Checker{
-		turns: make(chan struct{}, o.Parallel), waiting: make(chan struct{}, o.Parallel+o.Waiting), remember: o.Remember,
+		turns: make(chan struct{}, o.Parallel), waiting: make(chan struct{}, o.Parallel+o.Waiting), each: o.Each, remember: o.Remember,
 		entries: o.Entries, now: o.Now, key: []byte(rand.Text()), dummy: Hash([]byte(rand.Text())),
-		known: map[[sha256.Size]byte]*list.Element{}, byAge: list.New(),
+		from: map[string]int{}, known: map[[sha256.Size]byte]*list.Element{}, byAge: list.New(),
 	}
 }
 
@@ -163,8 +167,8 @@ func setDefault[T comparable](p *T, v T) {
 
 // Verify is the function Verify, within the bounds of the checker. An empty
 // hash, of a user that does not exist, takes as long as a wrong password. It
-// returns ErrBusy when too many wait, and the error of ctx.
-func (c *Checker) Verify(ctx context.Context, hash string, password []byte) (bool, error) {
+// returns ErrBusy when too many wait, in all or from this source, and the error of ctx.
+func (c *Checker) Verify(ctx context.Context, source, hash string, password []byte) (bool, error) {
 	if len(password) > MaxBytes {
 		return false, nil
 	}
@@ -172,6 +176,10 @@ func (c *Checker) Verify(ctx context.Context, hash string, password []byte) (boo
 	if hash != "" && c.remembers(sum) {
 		return true, nil
 	}
+	if !c.enter(source) {
+		return false, ErrBusy
+	}
+	defer c.leave(source)
 	select {
 	case c.waiting <- struct{}{}:
 		defer func() { <-c.waiting }()
@@ -193,6 +201,25 @@ func (c *Checker) Verify(ctx context.Context, hash string, password []byte) (boo
 		c.note(sum)
 	}
 	return ok, err
+}
+
+// enter counts a check of a source, unless it is one too many: who guesses keeps others waiting a little, and not out.
+func (c *Checker) enter(source string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.from[source] >= c.each {
+		return false
+	}
+	c.from[source]++
+	return true
+}
+
+func (c *Checker) leave(source string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.from[source]--; c.from[source] == 0 {
+		delete(c.from, source)
+	}
 }
 
 // sum is what a right password is remembered by. With the hash in it, a changed password is not remembered.

@@ -59,7 +59,7 @@ func TestRightPasswordsAreRemembered(t *testing.T) {
 	hash, other := password.Hash([]byte("secret")), password.Hash([]byte("other"))
 	took := func(hash, text string, want bool) time.Duration {
 		began := time.Now()
-		if ok, err := c.Verify(t.Context(), hash, []byte(text)); ok != want || err != nil {
+		if ok, err := c.Verify(t.Context(), "", hash, []byte(text)); ok != want || err != nil {
 			t.Fatalf("Verify(%s) = %v, %v", text, ok, err)
 		}
 		return time.Since(began)
@@ -68,7 +68,7 @@ func TestRightPasswordsAreRemembered(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 1000 { // no turn is waited for, no memory is filled
-		if ok, err := c.Verify(ended, hash, []byte("secret")); !ok || err != nil {
+		if ok, err := c.Verify(ended, "", hash, []byte("secret")); !ok || err != nil {
 			t.Fatalf("a password that was right is checked again: %v, %v", ok, err)
 		}
 	}
@@ -97,7 +97,7 @@ func TestFlood(t *testing.T) {
 	)
 	for range 50 {
 		all.Go(func() {
-			_, err := c.Verify(t.Context(), hash, []byte("wrong"))
+			_, err := c.Verify(t.Context(), "", hash, []byte("wrong"))
 			mu.Lock()
 			defer mu.Unlock()
 			if errors.Is(err, password.ErrBusy) {
@@ -111,7 +111,33 @@ func TestFlood(t *testing.T) {
 	if busy == 0 || busy > 47 {
 		t.Errorf("%d of 50 checks were refused, want most but not the three that there is room for", busy)
 	}
-	if ok, err := c.Verify(t.Context(), hash, []byte("secret")); !ok || err != nil {
+	if ok, err := c.Verify(t.Context(), "", hash, []byte("secret")); !ok || err != nil {
 		t.Errorf("after the flood Verify() = %v, %v", ok, err)
 	}
+}
+
+// TestFloodOfOneSource has one source guess as fast as it can: another one gets in.
+func TestFloodOfOneSource(t *testing.T) {
+	t.Parallel()
+	c := password.NewChecker(password.Options{Parallel: 1, Waiting: 8, Each: 2})
+	hash := password.Hash([]byte("secret"))
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = c.Verify(ctx, "flood", hash, []byte("wrong"))
+			}
+		})
+	}
+	for range 3 {
+		if ok, err := c.Verify(ctx, "other", hash, []byte("secret")); !ok || err != nil {
+			t.Errorf("beside the flood Verify() = %v, %v", ok, err)
+		}
+		if _, err := c.Verify(ctx, "other", hash, []byte("not remembered")); err != nil {
+			t.Errorf("beside the flood Verify() = %v", err)
+		}
+	}
+	cancel()
+	all.Wait()
 }
