@@ -118,23 +118,26 @@ func (a *app) newPolicyChange(use, short, example string, n int, do func(context
 }
 
 func (a *app) newPolicyTest() *cobra.Command {
-	var q client.PolicyQuestion
+	var (
+		q          client.PolicyQuestion
+		attributes []string
+	)
 	cmd := &cobra.Command{
 		Use: "test --as PRINCIPAL ACTION RESOURCE", Short: "Tell whether somebody may do something, and why",
 		Long: `Tell whether somebody may do something, and which statement of which policy decides. RESOURCE is an ARN,
 "*", or what comes in an ARN after the account, such as topic/a or thing/lamp. The exit code is 0
-when it is allowed and 1 when it is denied.`,
+when it is allowed and 1 when it is denied.
+
+A user, key or token that the server knows has what it brings: name, groups, policies and scopes. Of a
+certificate the server knows nothing before it is shown: --name, --group and --attribute say what is in it.`,
 		Example: "  umbra policy test --as user:alice iot:Publish topic/a\n" +
-			"  umbra policy test --as cert:0123abcd --name lamp --client-id lamp iot:Connect client/lamp",
+			"  umbra policy test --as cert:0123abcd --name lamp --client-id lamp iot:Connect client/lamp\n" +
+			"  umbra policy test --as cert:0123abcd --attribute Subject.Organization=acme --client-id lamp iot:Publish topic/acme/lamp",
 		Args: arguments(2, 2),
 	}
 	formatFlag(cmd, formatTable, formatJSON, formatYAML)
-	f := cmd.Flags()
-	f.StringVar(&q.Principal, "as", "", "`principal` who is asked about (required)")
-	f.StringVar(&q.Name, "name", "", "`name` of the principal, where its ID does not tell")
-	f.StringSliceVar(&q.Groups, "group", nil, "`group` of the principal; may be given several times")
-	f.StringVar(&q.ClientID, "client-id", "", "client `id` of an MQTT connection; without it the question is about HTTP")
-	f.StringVar(&q.Remote, "source-ip", "", "`address` that it comes from")
+	cmd.Flags().StringArrayVar(&attributes, "attribute", nil, "`NAME=VALUE` of the certificate, as in iot:Certificate.NAME; may be given several times")
+	questionFlags(cmd, &q)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		out, err := outputFormat(cmd)
 		if err != nil {
@@ -143,10 +146,43 @@ when it is allowed and 1 when it is denied.`,
 		if q.Principal == "" {
 			return usagef("--as says who is asked about")
 		}
+		if q.Attributes, err = certificateAttributes(attributes); err != nil {
+			return err
+		}
 		q.Action, q.Resource = args[0], args[1]
 		return a.policyTest(cmd.Context(), q, out)
 	}
 	return cmd
+}
+
+// questionFlags adds the flags that are a field of a question.
+func questionFlags(cmd *cobra.Command, q *client.PolicyQuestion) {
+	f := cmd.Flags()
+	f.StringVar(&q.Principal, "as", "", "`principal` who is asked about (required)")
+	f.StringVar(&q.Name, "name", "", "`name` of the principal, where neither its credential nor its ID tells")
+	f.StringSliceVar(&q.Groups, "group", nil, "`group` of the principal, besides those of its credential; may be given several times")
+	f.StringVar(&q.ClientID, "client-id", "", "client `id` of an MQTT connection; without it the question is about HTTP")
+	f.BoolVar(&q.Persistent, "persistent", false, "the MQTT session outlives the connection")
+	f.StringVar(&q.WillTopic, "will-topic", "", "`topic` of the will of the MQTT connection")
+	f.StringVar(&q.Remote, "source-ip", "", "`address` that it comes from")
+	f.BoolVar(&q.Secure, "tls", false, "it comes over TLS")
+	f.StringVar(&q.Domain, "domain", "", "`name` of the server that the client asks for by TLS")
+}
+
+// certificateAttributes makes NAME=VALUE attributes of a certificate. The same name may come with several values.
+func certificateAttributes(list []string) (map[string][]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	all := map[string][]string{}
+	for _, text := range list {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return nil, usagef("--attribute %s is not NAME=VALUE", text)
+		}
+		all[name] = append(all[name], value)
+	}
+	return all, nil
 }
 
 func (a *app) policyTest(ctx context.Context, q client.PolicyQuestion, f format) error {

@@ -61,13 +61,18 @@ func policyPath(name string) string { return "/v1/policies/" + url.PathEscape(na
 
 // PolicyQuestion asks whether somebody may do something.
 type PolicyQuestion struct {
-	Principal string   `json:"principal"`
-	Name      string   `json:"name,omitempty"`
-	Groups    []string `json:"groups,omitempty"`
-	ClientID  string   `json:"clientId,omitempty"` // over MQTT
-	Remote    string   `json:"sourceIp,omitempty"`
-	Action    string   `json:"action"`
-	Resource  string   `json:"resource"`
+	Principal  string              `json:"principal"`
+	Name       string              `json:"name,omitempty"`
+	Groups     []string            `json:"groups,omitempty"`     // besides those of the credential
+	Attributes map[string][]string `json:"attributes,omitempty"` // of the certificate, such as Subject.CommonName
+	ClientID   string              `json:"clientId,omitempty"`   // over MQTT
+	Persistent bool                `json:"persistent,omitempty"`
+	WillTopic  string              `json:"willTopic,omitempty"`
+	Remote     string              `json:"sourceIp,omitempty"`
+	Secure     bool                `json:"secureTransport,omitempty"`
+	Domain     string              `json:"domainName,omitempty"`
+	Action     string              `json:"action"`
+	Resource   string              `json:"resource"`
 }
 
 // PolicyAnswer is the answer to a PolicyQuestion.

@@ -1,11 +1,9 @@
 package rest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -251,50 +249,6 @@ func (a *api) changeAttachment(r *http.Request, target string, change func([]str
 	}
 	_, err = a.Objects.Put(r.Context(), objects.Object{Kind: authz.KindAttachment, Name: target, Body: body}, o.Version, by)
 	return err
-}
-
-// question is what testPolicy is asked.
-type question struct {
-	Principal string   `json:"principal"` // ID
-	Name      string   `json:"name"`      // default: what comes after the kind in the ID
-	Groups    []string `json:"groups"`
-	ClientID  string   `json:"clientId"` // over MQTT
-	Remote    string   `json:"sourceIp"`
-	Action    string   `json:"action"`
-	Resource  string   `json:"resource"` // ARN, "*", or what comes in an ARN after the account
-}
-
-// testPolicy says whether somebody may do something, and which statement of which policy decides.
-func (a *api) testPolicy(w http.ResponseWriter, r *http.Request) error {
-	body, err := a.readBody(w, r)
-	if err != nil {
-		return err
-	}
-	var q question
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
-		return refusal(http.StatusBadRequest, "Invalid question: %v", err)
-	}
-	if q.Principal == "" || q.Action == "" || q.Resource == "" {
-		return refusal(http.StatusBadRequest, "A question has principal, action and resource")
-	}
-	link := auth.Link{MQTT: q.ClientID != "", ClientID: q.ClientID}
-	if q.Remote != "" {
-		if link.Remote, err = netip.ParseAddr(q.Remote); err != nil {
-			return refusal(http.StatusBadRequest, "sourceIp is no address")
-		}
-	}
-	kind, name, _ := strings.Cut(q.Principal, ":")
-	p := &auth.Principal{ID: q.Principal, Kind: auth.Kind(kind), Name: q.Name, Groups: q.Groups}
-	if p.Name == "" && p.Kind != auth.Certificate {
-		p.Name = name
-	}
-	writeJSON(w, http.StatusOK, contentJSON, struct {
-		Policies []string `json:"policies"` // that count for the principal
-		policy.Explanation
-	}{append([]string{}, a.Engine.Names(p)...), a.Engine.Explain(p, link, q.Action, q.Resource)})
-	return nil
 }
 
 func (a *api) listAudit(w http.ResponseWriter, r *http.Request) error {

@@ -98,15 +98,31 @@ func TestPolicyRefusals(t *testing.T) {
 	none.want(http.StatusNotFound, "GET", "/v1/policies", "")
 }
 
+// ofConnection asks about the certificate and the connection.
+const ofConnection = `{"Version": "2012-10-17", "Statement": [
+	{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:*:*:topic/${iot:Certificate.Subject.Organization}"},
+	{"Effect": "Allow", "Action": "iot:Connect", "Resource": "*", "Condition": {
+		"Bool": {"aws:SecureTransport": "true"}, "StringEquals": {"iot:DomainName": "d"}, "ArnLike": {"iot:LastWillTopic": "arn:aws:iot:*:*:topic/w"},
+		"ForAnyValue:StringEquals": {"iot:ConnectAttributes": "PersistentConnect"}}}
+]}`
+
 func TestPolicyTest(t *testing.T) {
 	t.Parallel()
 	s, _ := administered(t)
 	s.want(http.StatusNoContent, "PUT", "/v1/policies/device/targets/group:lamps", "")
+	s.want(http.StatusOK, "PUT", "/v1/policies/acme", ofConnection)
+	s.want(http.StatusNoContent, "PUT", "/v1/policies/acme/targets/cert:ac", "")
 	for question, want := range map[string]bool{
 		`{"principal":"user:lamp","groups":["lamps"],"clientId":"lamp","action":"iot:Connect","resource":"client/lamp"}`:                  true,
 		`{"principal":"user:lamp","groups":["lamps"],"clientId":"lamp","action":"iot:Connect","resource":"client/x"}`:                     false,
 		`{"principal":"user:lamp","action":"iot:GetThingShadow","resource":"thing/lamp"}`:                                                 false,
 		`{"principal":"cert:ab","name":"lamp","groups":["lamps"],"action":"iot:GetThingShadow","resource":"thing/lamp","sourceIp":"::1"}`: true,
+
+		`{"principal":"cert:ac","attributes":{"Subject.Organization":["acme","x"]},"action":"iot:Publish","resource":"topic/acme"}`:                                     true,
+		`{"principal":"cert:ac","action":"iot:Publish","resource":"topic/acme"}`:                                                                                        false,
+		`{"principal":"cert:ac","clientId":"a","persistent":true,"willTopic":"w","secureTransport":true,"domainName":"d","action":"iot:Connect","resource":"client/a"}`: true,
+		`{"principal":"cert:ac","clientId":"a","persistent":true,"willTopic":"w","domainName":"d","action":"iot:Connect","resource":"client/a"}`:                        false,
+		`{"principal":"cert:ac","clientId":"a","willTopic":"w","secureTransport":true,"domainName":"d","action":"iot:Connect","resource":"client/a"}`:                   false,
 	} {
 		a := s.want(http.StatusOK, "POST", "/v1/policy-test", question)
 		var got struct {
@@ -117,7 +133,7 @@ func TestPolicyTest(t *testing.T) {
 			t.Errorf("%s: %s, want %t", question, a.body, want)
 		}
 	}
-	for _, question := range []string{`{`, `{}`, `{"principal":"user:a","action":"b","resource":"c","x":1}`, `{"principal":"user:a","action":"b","resource":"c","sourceIp":"x"}`} {
+	for _, question := range []string{`{`, `{}`, `{"principal":"user:a","action":"b","resource":"c","x":1}`, `{"principal":"user:a","action":"b","resource":"c","sourceIp":"x"}`, `{"principal":"user:a","action":"b","resource":"c","willTopic":"w"}`} {
 		s.want(http.StatusBadRequest, "POST", "/v1/policy-test", question)
 	}
 }

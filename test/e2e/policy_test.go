@@ -266,3 +266,43 @@ func TestDenialsDoNotFloodTheLog(t *testing.T) {
 		}
 	}
 }
+
+// TestQuestionsKnowCredentials asks what somebody may do whose credential brings policies, groups and scopes of its own, of the
+// file and of the store.
+func TestQuestionsKnowCredentials(t *testing.T) {
+	t.Parallel()
+	l := startLogin(t, "--store=memory:")
+	l.mustUmbra(t, "", "policy", "attach", "read-only", "group:watchers")
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("bob's password"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.mustUmbra(t, "", "user", "add", "bob", "--group", "watchers", "--new-password-file", password)
+	l.mustUmbra(t, "", "user", "add", "old", "--policy", "admin", "--valid", "1ms", "--new-password-file", password)
+	var confined struct{ ID string }
+	if err := json.Unmarshal([]byte(l.mustUmbra(t, "", "token", "add", "--policy", "admin", "--scope", "iot:Get*", "-o", "json")), &confined); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		question string
+		want     bool
+	}{
+		{"--as user:root umbra:Administer *", true},
+		{"--as key:" + l.keyID + " umbra:Administer *", true},
+		{"--as token:" + l.tokenID + " umbra:Administer *", true},
+		{"--as user:bob iot:GetThingShadow thing/x", true},
+		{"--as user:bob iot:UpdateThingShadow thing/x", false},
+		{"--as token:" + confined.ID + " iot:GetThingShadow thing/x", true},
+		{"--as token:" + confined.ID + " iot:UpdateThingShadow thing/x", false},
+		{"--as user:old umbra:Administer *", false},
+		{"--as user:nobody iot:GetThingShadow thing/x", false},
+		{"--as user:nobody --group watchers iot:GetThingShadow thing/x", true},
+		{"--as cert:00 iot:GetThingShadow thing/lamp", false},
+		{"--as cert:00 --name lamp iot:GetThingShadow thing/lamp", true},
+	} {
+		want := map[bool]int{true: 0, false: 1}[test.want]
+		if out, code := l.umbra(t, "", append([]string{"policy", "test"}, strings.Fields(test.question)...)...); code != want {
+			t.Errorf("%s: exit code %d, want %d\n%s", test.question, code, want, out)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,6 +229,25 @@ func changed[T any](gone map[string]bool, kind auth.Kind, old, now map[string]T)
 func (d *Directory) current(p *auth.Principal, still func(*credential.File) bool) *auth.Principal {
 	p.Valid = func() bool { return still(d.counting.Load()) }
 	return p
+}
+
+// Principal returns the principal of who shows the credential with an ID (user:NAME, key:ID, token:ID), expired or not;
+// false when there is none.
+func (d *Directory) Principal(id string) (*auth.Principal, bool) {
+	kind, name, _ := strings.Cut(id, ":")
+	all := d.counting.Load()
+	switch auth.Kind(kind) {
+	case auth.User:
+		u, ok := all.Users[name]
+		return u.Principal(name), ok
+	case auth.AccessKey:
+		k, ok := all.Keys[name]
+		return k.Principal(name), ok
+	case auth.Token:
+		t, ok := all.Tokens[name]
+		return t.Principal(name), ok
+	}
+	return nil, false
 }
 
 func (d *Directory) expired(g credential.Grant) bool {

@@ -54,6 +54,10 @@ type Options struct {
 	Log     *slog.Logger
 	Now     func() time.Time // default time.Now
 
+	// Known returns the principal of who shows the credential with an ID, a new one each time; false when no credential
+	// is known that has it. Default: none is.
+	Known func(id string) (*auth.Principal, bool)
+
 	// Denied is told of decisions against somebody, except of messages that are not delivered. One that
 	// is made again and again may be told once. It returns soon. Default: nobody is told.
 	Denied func(p *auth.Principal, l auth.Link, action, resource string)
@@ -67,6 +71,7 @@ type Engine struct {
 	builtin   source
 	denied    atomic.Uint64
 	tell      func(p *auth.Principal, l auth.Link, action, resource string) // may be nil
+	known     func(id string) (*auth.Principal, bool)                       // may be nil
 	byDefault []string
 	seed      maphash.Seed
 
@@ -111,7 +116,7 @@ type state struct {
 func New(o Options) (*Engine, error) {
 	e := &Engine{
 		prefix: "arn:aws:iot:" + cmp.Or(o.Region, DefaultRegion) + ":" + cmp.Or(o.Account, DefaultAccount) + ":",
-		log:    o.Log, now: o.Now, seed: maphash.MakeSeed(), tell: o.Denied, byDefault: o.Default,
+		log:    o.Log, now: o.Now, seed: maphash.MakeSeed(), tell: o.Denied, known: o.Known, byDefault: o.Default,
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -198,6 +203,15 @@ func (e *Engine) names(s *state, p *auth.Principal) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// Principal returns the principal of who shows the credential with an ID, for questions about him; false when no
+// credential is known that has it.
+func (e *Engine) Principal(id string) (*auth.Principal, bool) {
+	if e.known == nil {
+		return nil, false
+	}
+	return e.known(id)
 }
 
 // set returns the policies of some names, compiled together. A name without a policy allows nothing.

@@ -148,6 +148,9 @@ func (e *Engine) Explain(p *auth.Principal, l auth.Link, action, resource string
 	if p == nil {
 		p = auth.Nobody()
 	}
+	if !p.CountsAt(e.now()) {
+		return policy.Explanation{Reason: "the credential has expired"}
+	}
 	if resource != "*" && !strings.HasPrefix(resource, "arn:") {
 		resource = e.prefix + resource
 	}
