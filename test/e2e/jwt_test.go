@@ -130,3 +130,40 @@ func jwks(t *testing.T, signers ...*signer) string {
 	}
 	return string(text)
 }
+
+// TestNamesAreNoPaths lets somebody whose name is no thing's log in, and holds him to nothing of the thing that his name
+// would be a path to.
+func TestNamesAreNoPaths(t *testing.T) {
+	t.Parallel()
+	key := newSigner(t, "key")
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	if err := os.WriteFile(file, []byte(jwks(t, key)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := &login{Umbrad: umbradtest.Start(t, "--store=memory:", "--jwt-keys="+file, "--jwt-issuer=https://issuer", "--jwt-audience=umbra")}
+	as := func(name string) mqtttest.Options {
+		return mqtttest.Options{ClientID: name, Username: "x", Password: key.token(t, name), Version: mqtttest.V5}
+	}
+	lamp := dial(t, l.MQTT(), as("lamp"))
+	for _, shadow := range []string{"secret", "shadow"} {
+		topic := "$aws/things/lamp/shadow/name/" + shadow + "/update"
+		if ack, err := lamp.Publish(wait(t), mqtttest.Message{Topic: topic, Payload: []byte(`{"state":{"desired":{"pin":1}}}`), QoS: 1}); err != nil || ack.Code >= 0x80 {
+			t.Fatalf("publish: %v, code %#x", err, ack.Code)
+		}
+	}
+	get := func(who, path string) int {
+		status, _ := l.do(t, http.MethodGet, path, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+key.token(t, who)) })
+		return status
+	}
+	if status := get("lamp", "/things/lamp/shadow?name=secret"); status != http.StatusOK {
+		t.Errorf("lamp gets its own shadow: %d", status)
+	}
+	if status := get("lamp/secret", "/things/lamp/shadow?name=secret"); status != http.StatusForbidden {
+		t.Errorf("lamp/secret gets a shadow of lamp: %d", status)
+	}
+	path := dial(t, l.MQTT(), as("lamp/shadow/name"))
+	topic := "$aws/things/lamp/shadow/name/shadow/update"
+	if ack, err := path.Publish(wait(t), mqtttest.Message{Topic: topic, Payload: []byte(`{"state":{"desired":{"pin":2}}}`), QoS: 1}); err != nil || ack.Code != 0x87 {
+		t.Errorf("lamp/shadow/name updates a shadow of lamp: %v, code %#x", err, ack.Code)
+	}
+}

@@ -149,7 +149,7 @@ func (s *state) describe(name string) ThingInfo {
 // principal is a thing that it is attached to.
 func (s *state) thing(p *auth.Principal, clientID string) *policy.Thing {
 	t, registered := s.things[clientID]
-	own := p != nil && p.Name != "" && p.Name == clientID
+	own := p != nil && p.Name == clientID && CheckThingName(clientID) == nil
 	if !registered && !own {
 		return nil
 	}

@@ -39,7 +39,7 @@ type Thing struct {
 // MaxValues is how many values of an attribute of a certificate count.
 const MaxValues = 5
 
-// maxValueChars is the length up to which an attribute of a certificate is put in place of a variable.
+// maxValueChars is the length up to which an attribute of a certificate, or a name, is put in place of a variable.
 const maxValueChars = 1024
 
 // ref is the name of a value.
@@ -83,6 +83,7 @@ func parseRef(name string) ref {
 type value struct {
 	text   string   // in place of a variable
 	single bool     // there is such a text
+	named  bool     // it can be the name of a thing
 	list   []string // for conditions; empty when the key is absent
 	timed  bool     // it is another one at another time
 }
@@ -128,7 +129,7 @@ func (e *Env) lookup(r ref) value {
 	case "aws:securetransport":
 		return one(strconv.FormatBool(e.Secure))
 	case "aws:username", "umbra:name":
-		return one(e.Name)
+		return literal(one(e.Name))
 	case "aws:userid", "umbra:principal":
 		return one(e.PrincipalID)
 	case "aws:principaltype":
@@ -201,7 +202,12 @@ func (e *Env) certificate(name string, index int) value {
 	case index >= len(list):
 		return value{}
 	}
-	v := one(list[index])
+	return literal(one(list[index]))
+}
+
+// literal is a value that others have chosen: it does not take the place of a variable when it could mean something else
+// there, a filter or a reserved topic.
+func literal(v value) value {
 	v.single = v.single && !strings.ContainsAny(v.text, "*$+?#") && len([]rune(v.text)) <= maxValueChars
 	return v
 }

@@ -237,6 +237,7 @@ func (p *parser) resources(v *node, name string) []pattern {
 		if err != nil {
 			p.fail(n.at, "resource %q: %v", n.text, err)
 		}
+		c.confine()
 		out = append(out, c)
 	}
 	return out

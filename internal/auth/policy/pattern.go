@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -19,6 +20,7 @@ type part struct {
 	text    string // partText; of a variable: its default
 	ref     int    // partVariable: index in the variables of the set
 	defined bool   // the variable has a default
+	things  bool   // the variable stands in names of things and shadows
 }
 
 const (
@@ -117,10 +119,40 @@ func (p *part) resolve(values []value) (text string, ok bool) {
 	if p.kind == partText {
 		return p.text, true
 	}
-	if v := &values[p.ref]; v.single {
+	if v := &values[p.ref]; v.single && (v.named || !p.things) {
 		return v.text, true
 	}
 	return p.text, p.defined
+}
+
+// ofThings is how the resource parts begin that have names of things and shadows in them.
+var ofThings = []string{"thing/", "topic/$aws/things/", "topicfilter/$aws/things/"}
+
+// confine marks the variables of a resource that stand in names of things and shadows: text that is no such name would
+// be a path there, to a shadow of another thing. Where wildcards hide how the resource part begins, that it looks like
+// one of things is enough.
+func (p *pattern) confine() {
+	begins := p.beginning()
+	if !slices.ContainsFunc(ofThings, func(kind string) bool {
+		return strings.HasPrefix(begins, kind) || begins == "" && (strings.Contains(p.source, ":"+kind) || strings.Contains(p.source, "*"+kind))
+	}) {
+		return
+	}
+	for i := range p.parts {
+		p.parts[i].things = p.parts[i].kind == partVariable
+	}
+}
+
+// maxNamed is the length of the longest name of a thing.
+const maxNamed = 128
+
+// isNamed reports whether a thing can have this name.
+func isNamed(s string) bool {
+	other := func(c rune) bool {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		return !letter && !strings.ContainsRune(":_-", c)
+	}
+	return s != "" && len(s) <= maxNamed && !strings.ContainsFunc(s, other)
 }
 
 // resolved reports whether every variable has a value.

@@ -432,3 +432,41 @@ func BenchmarkAllows(b *testing.B) {
 		}
 	}
 }
+
+// In the resources of things a variable is the name of a thing, and no path to a shadow of another one.
+func TestVariablesInResourcesOfThings(t *testing.T) {
+	t.Parallel()
+	const get, publish = "iot:GetThingShadow", "iot:Publish"
+	for _, test := range []struct {
+		resource, name string
+		action, on     string
+		want           bool
+	}{
+		{"arn:aws:iot:*:*:thing/${umbra:Name}", "lamp", get, "thing/lamp", true},
+		{"arn:aws:iot:*:*:thing/${umbra:Name}", "a:b_c-D1", get, "thing/a:b_c-D1", true},
+		{"arn:aws:iot:*:*:thing/${umbra:Name}", "lamp/secret", get, "thing/lamp/secret", false},
+		{"arn:aws:iot:*:*:thing/${aws:username}/*", "lamp/a", get, "thing/lamp/a/b", false},
+		{"arn:aws:iot:*:*:thing/${iot:ClientId}", "lamp/secret", get, "thing/lamp/secret", false},
+		{"arn:aws:iot:*:*:thing/${iot:Certificate.Subject.CommonName}", "lamp/secret", get, "thing/lamp/secret", false},
+		{"arn:aws:iot:*:*:thing/${umbra:Name, 'lamp'}", "lamp/secret", get, "thing/lamp/secret", false},
+		{"arn:aws:iot:*:*:thing/x-${umbra:Name}", "lamp/secret", get, "thing/x-lamp/secret", false},
+		{"arn:aws:iot:*:thing/${umbra:Name}", "lamp/secret", get, "thing/lamp/secret", false},
+		{"*:thing/${umbra:Name}", "lamp/secret", get, "thing/lamp/secret", false},
+		{"arn:aws:iot:*:*:topic/$aws/things/${umbra:Name}/shadow/get", "lamp", publish, "topic/$aws/things/lamp/shadow/get", true},
+		{"arn:aws:iot:*:*:topic/$aws/things/${umbra:Name}/shadow/get", "lamp/shadow/name", publish, "topic/$aws/things/lamp/shadow/name/shadow/get", false},
+		{"arn:aws:iot:*:*:topicfilter/$aws/things/${umbra:Name}/shadow/*", "+", "iot:Subscribe", "topicfilter/$aws/things/+/shadow/#", false},
+		{"arn:aws:iot:*:*:topic/devices/${umbra:Name}/*", "repo:org/x", publish, "topic/devices/repo:org/x/a", true},
+		{"arn:aws:iot:*:*:topic/${umbra:Name}/*", "$aws/things/lamp", publish, "topic/$aws/things/lamp/shadow/get", false},
+		{"arn:aws:iot:*:*:topicfilter/${umbra:Name}/*", "+", "iot:Subscribe", "topicfilter/+/a", false},
+	} {
+		doc := fmt.Sprintf(`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": %q}}`, test.resource)
+		p, err := policy.Parse("p", []byte(doc))
+		if err != nil {
+			t.Fatalf("%s: %v", doc, err)
+		}
+		e := &policy.Env{MQTT: true, Name: test.name, ClientID: test.name, Certificate: map[string][]string{"Subject.CommonName": {test.name}}}
+		if got := policy.NewSet([]*policy.Policy{p}, nil).Bind(e).Allows(test.action, []byte(arn+test.on)); got != test.want {
+			t.Errorf("%s, with the name %q, on %s: %t, want %t", test.resource, test.name, test.on, got, test.want)
+		}
+	}
+}
