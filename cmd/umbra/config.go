@@ -63,7 +63,7 @@ func (a *app) loadConfig() (*config, error) {
 	return &c, nil
 }
 
-// saveConfig replaces the file at once, readable by its owner only.
+// saveConfig replaces the file at once, readable by its owner only. editConfig calls it.
 func (a *app) saveConfig(c *config) error {
 	name, err := a.configFile()
 	if err != nil {
@@ -72,9 +72,6 @@ func (a *app) saveConfig(c *config) error {
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode contexts: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return err
 	}
 	temp, err := os.CreateTemp(filepath.Dir(name), "config-*.yaml") // has mode 0600
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
@@ -11,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/umbra-iot/umbra/internal/client"
+	"github.com/umbra-iot/umbra/internal/filelock"
 )
 
 func newContext(a *app) *cobra.Command {
@@ -207,8 +210,20 @@ func redacted(server string) string {
 	return u.Redacted()
 }
 
-// editConfig changes the file unless edit fails.
+// editConfig changes the file unless edit fails. It waits for other processes that change it.
 func (a *app) editConfig(edit func(*config) error) error {
+	name, err := a.configFile()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	unlock, err := filelock.Lock(name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	c, err := a.loadConfig()
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/client"
+	"github.com/umbra-iot/umbra/internal/filelock"
 )
 
 // Kinds of credentials.
@@ -299,8 +300,13 @@ func (v fileVault) Credentials(_ context.Context, kind string) ([]client.Credent
 	return list, nil
 }
 
-// edit changes the file, unless change fails.
+// edit changes the file, unless change fails. It waits for other processes that change it.
 func (v fileVault) edit(change func(*credential.File) error) error {
+	unlock, err := filelock.Lock(string(v))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	f, err := credential.ReadFile(string(v))
 	if err != nil {
 		return failf(exitInvalid, "%w", err)

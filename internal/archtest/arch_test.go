@@ -57,6 +57,9 @@ var allowed = map[string][]string{
 	// What the log gets of what clients bring about.
 	"internal/quiet": {},
 
+	// Who may change a file now.
+	"internal/filelock": {},
+
 	// Who somebody is and what he may do. Pure.
 	"internal/auth":        {},
 	"internal/auth/policy": {},
@@ -90,7 +93,7 @@ var allowed = map[string][]string{
 
 	// Who gets in.
 	"internal/tlsfiles":        {},
-	"internal/pki":             {},
+	"internal/pki":             {"internal/filelock"},
 	"internal/gate":            {"broker/listener", "internal/auth", "internal/tlsfiles", "github.com/pires/go-proxyproto", xsync},
 	"internal/auth/password":   {"golang.org/x/crypto"},
 	"internal/auth/sigv4":      {},
@@ -113,7 +116,7 @@ var allowed = map[string][]string{
 		"internal/auth", "internal/auth/authn", "internal/auth/authz", "internal/audit", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/mappings", "internal/gate",
 		"internal/tlsfiles", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
-	"cmd/umbra":        {"shadow", "broker/mapping", "broker/mapping/cases", "internal/client", "internal/auth/credential", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
+	"cmd/umbra":        {"shadow", "broker/mapping", "broker/mapping/cases", "internal/client", "internal/auth/credential", "internal/filelock", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
 	"examples/lamp":    {paho},
 	"examples/app":     {paho},
 	"examples/mapping": {paho},

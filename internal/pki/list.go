@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/umbra-iot/umbra/internal/filelock"
 )
 
 // ErrUnknown is in the error of a name or serial number that no certificate has.
@@ -52,8 +54,13 @@ func List(dir string) ([]*Issued, error) {
 
 // Revoke puts certificates on the revocation list: all that are not yet revoked
 // of the device or server that which names, or the one with this serial number or id. It
-// returns those that it has revoked.
+// returns those that it has revoked. It waits for other processes that revoke.
 func (a *Authority) Revoke(which string, now time.Time) ([]*Issued, error) {
+	unlock, err := filelock.Lock(filepath.Join(a.dir, CRL))
+	if err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
+	}
+	defer unlock()
 	all, err := List(a.dir)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,7 @@
 //
 //	ca.pem       the authority's certificate: what everybody trusts
 //	ca.key       its private key, mode 0600: nobody but the operator needs it
-//	ca.crl       the revocation list
+//	ca.crl       the revocation list; ca.crl.lock is held while it changes
 //	server.pem   certificate of umbrad, with server.key
 //	NAME.pem     certificate of the thing NAME, with NAME.key
 //	issued/      a copy of every certificate, by its serial number

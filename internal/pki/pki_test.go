@@ -4,8 +4,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,5 +138,44 @@ func TestNothingOutlivesTheAuthority(t *testing.T) {
 	}
 	if time.Until(issued.NotAfter) > 24*time.Hour {
 		t.Errorf("the certificate ends %v, after its authority", issued.NotAfter)
+	}
+}
+
+// Operators who revoke at the same time lose nothing.
+func TestRevocationsAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, err := pki.Init(dir, pki.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 12
+	for i := range n {
+		if _, err := first.Issue(pki.Request{Name: fmt.Sprint("lamp", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			ca, err := pki.Open(dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if revoked, err := ca.Revoke(fmt.Sprint("lamp", i), time.Now()); err != nil || len(revoked) != 1 {
+				t.Errorf("Revoke = %v, %v", revoked, err)
+			}
+		})
+	}
+	wg.Wait()
+	all, err := pki.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		if c.Revoked.IsZero() {
+			t.Errorf("the revocation of %s is lost", c.Name)
+		}
 	}
 }
