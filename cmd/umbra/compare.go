@@ -59,7 +59,7 @@ func (a *app) printChanges(changes []change) error {
 			if side.leaf == nil {
 				continue
 			}
-			line := fmt.Sprintf("%s%s: %s", side.sign, c.path, text(side.leaf.value))
+			line := visible(fmt.Sprintf("%s%s: %s", side.sign, c.path, text(side.leaf.value)))
 			if _, err := fmt.Fprintln(a.stdout, side.tint.paint(line, a.colour)); err != nil {
 				return err
 			}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"unicode"
 
 	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/internal/client"
@@ -139,10 +138,10 @@ func report(w io.Writer, err error, code int, asJSON bool) {
 	fmt.Fprintf(w, "umbra: %s\n", message)
 }
 
-// oneLine keeps what a server or a file said from moving the cursor.
+// oneLine keeps the message of an error, whoever wrote it, from moving the cursor.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if moves(r) {
 			return ' '
 		}
 		return r

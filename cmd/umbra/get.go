@@ -91,7 +91,10 @@ func (a *app) getPath(doc *document, p path, asked string, f format, name string
 		return failf(exitNotFound, "%s has no %s at version %d", name, asked, doc.version())
 	}
 	switch f.kind {
-	case formatTable, formatWide, formatCSV, formatRaw:
+	case formatTable, formatWide:
+		_, err := fmt.Fprintln(a.stdout, visible(plain(value)))
+		return err
+	case formatCSV, formatRaw:
 		_, err := fmt.Fprintln(a.stdout, plain(value))
 		return err
 	}
@@ -122,7 +125,7 @@ func (a *app) getHeadline(doc *document, name string) error {
 	}
 	line := fmt.Sprintf("%s  version %d  %s", tintBold.paint(name, a.colour), doc.version(), state.tint.paint(state.text, a.colour))
 	if p := a.presence(doc); p.text != "" {
-		line += "  " + p.tint.paint(p.text, a.colour)
+		line += "  " + p.tint.paint(visible(p.text), a.colour)
 	}
 	_, err := fmt.Fprintln(a.stdout, line)
 	return err

@@ -55,7 +55,7 @@ func (l *list) add(it item) error {
 		}
 		_ = l.csv.Write(it.fields)
 	case formatName:
-		_, err := fmt.Fprintln(l.out, it.name)
+		_, err := fmt.Fprintln(l.out, visible(it.name))
 		return err
 	case formatJSON:
 		return l.addJSON(it)

@@ -127,9 +127,9 @@ func (a *app) liveEvent(data []byte) error {
 // what names what has happened.
 func (e *liveEvent) what(colour bool) string {
 	if e.Kind != "message" {
-		return strings.TrimSpace(tintBold.paint(e.Kind, colour) + " " + strings.TrimSuffix(e.Thing+"/"+e.Shadow, "/"))
+		return strings.TrimSpace(tintBold.paint(visible(e.Kind), colour) + " " + visible(strings.TrimSuffix(e.Thing+"/"+e.Shadow, "/")))
 	}
-	text := tintBold.paint(oneLine(e.Topic), colour) + "  " + oneLine(describePayload(&e.PayloadView))
+	text := tintBold.paint(visible(e.Topic), colour) + "  " + visible(describePayload(&e.PayloadView))
 	var more []string
 	if e.Retain {
 		more = append(more, "retained")
@@ -138,7 +138,7 @@ func (e *liveEvent) what(colour bool) string {
 		more = append(more, "will")
 	}
 	if e.Client != "" {
-		more = append(more, "by "+oneLine(e.Client))
+		more = append(more, "by "+visible(e.Client))
 	}
 	if len(more) > 0 {
 		text += "  " + tintDim.paint(strings.Join(more, ", "), colour)
@@ -159,7 +159,7 @@ func (a *app) liveSummary(data []byte) error {
 		return strings.Compare(x, y)
 	})
 	for _, t := range topics {
-		a.note("  %d on %s", s.Topics[t], oneLine(t))
+		a.note("  %d on %s", s.Topics[t], t)
 	}
 	if s.Dropped > 0 {
 		a.note("%d more came too fast for the server to look at", s.Dropped)

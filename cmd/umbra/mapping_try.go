@@ -109,7 +109,7 @@ func (a *app) showView(v mapping.View, f format) error {
 // writeView writes a line for each rule that fits, and for what would be done.
 func writeView(w io.Writer, indent string, v *mapping.View) error {
 	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, indent+format+"\n", args...) }
+	line := func(format string, args ...any) { b.WriteString(indent + visible(fmt.Sprintf(format, args...)) + "\n") }
 	for _, m := range v.Rules {
 		line("rule   %s", describeRule(&m))
 	}
@@ -124,7 +124,7 @@ func writeView(w io.Writer, indent string, v *mapping.View) error {
 		line("send   %s", describePublish(p))
 	}
 	for _, e := range v.Errors {
-		line("error  %s: %s", e.Code, oneLine(e.Message))
+		line("error  %s: %s", e.Code, e.Message)
 	}
 	for _, path := range v.Uncovered {
 		line("error  no command is about %s", strings.Join(path, "."))
@@ -145,7 +145,7 @@ func describeRule(m *mapping.Match) string {
 	for _, name := range slices.Sorted(maps.Keys(m.Captures)) {
 		fmt.Fprintf(&b, " {%s}=%s", name, m.Captures[name])
 	}
-	return oneLine(b.String())
+	return b.String()
 }
 
 func describePublish(p *mapping.PublishView) string {
@@ -156,7 +156,7 @@ func describePublish(p *mapping.PublishView) string {
 	if p.Client != "" {
 		text += " to client " + p.Client
 	}
-	return oneLine(fmt.Sprintf("%s (%s %s, line %d)", text, p.Mapping, p.Rule, p.Line))
+	return fmt.Sprintf("%s (%s %s, line %d)", text, p.Mapping, p.Rule, p.Line)
 }
 
 func describePayload(p *mapping.PayloadView) string {

@@ -203,9 +203,9 @@ func (a *app) policyTest(ctx context.Context, q client.PolicyQuestion, f format)
 		if answer.Allowed {
 			verdict = "allowed"
 		}
-		fmt.Fprintf(a.stdout, "%s: %s\n", verdict, answer.Reason)
+		fmt.Fprintf(a.stdout, "%s: %s\n", verdict, visible(answer.Reason))
 		for _, o := range answer.Others {
-			fmt.Fprintf(a.stdout, "  %s statement %d of policy %q does not count: %s\n", o.Effect, o.Statement, o.Policy, o.Reason)
+			fmt.Fprintf(a.stdout, "  %s statement %d of policy %q does not count: %s\n", o.Effect, o.Statement, o.Policy, visible(o.Reason))
 		}
 	}
 	if !answer.Allowed {

@@ -214,7 +214,7 @@ func (a *app) readObject(name string) (object, error) {
 
 // note tells the operator something that is not data.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "umbra: "+format+"\n", args...)
+	fmt.Fprintf(a.stderr, "umbra: %s\n", visible(fmt.Sprintf(format, args...)))
 }
 
 // arguments is a rule whose error shows how the command is used. high is -1 for any number.

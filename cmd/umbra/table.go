@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -47,6 +49,7 @@ type table struct {
 
 func (t *table) row(cells ...cell) {
 	for i := range cells {
+		cells[i].text = visible(cells[i].text)
 		if !t.uncut {
 			cells[i].text = cut(cells[i].text)
 		}
@@ -90,6 +93,29 @@ func cut(s string) string {
 		return s
 	}
 	return string([]rune(s)[:maxCell-1]) + "…"
+}
+
+// visible returns text that others have chosen with its control characters escaped, so that it neither drives the terminal
+// nor looks like a line of its own.
+func visible(s string) string {
+	if !strings.ContainsFunc(s, moves) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if moves(r) {
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// moves reports whether a character acts on the terminal or on the order of a line.
+func moves(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 
 // age says how long ago something was, in the largest unit that fits.

@@ -243,7 +243,7 @@ func assignments(state object) []string {
 		if strings.Contains(shown, " ") {
 			shown = string(encodeJSON(l.value))
 		}
-		words = append(words, l.path.String()+"="+shown)
+		words = append(words, visible(l.path.String()+"="+shown))
 	}
 	return words
 }
@@ -259,11 +259,11 @@ func (w *watcher) short(c changeEvent, state object) string {
 	case len(what) == 0:
 		what = []string{"{}"}
 	}
-	by := strings.Fields(oneLine(c.By.Channel + " " + c.By.Principal + " " + c.By.ClientID))
+	by := strings.Fields(visible(c.By.Channel + " " + c.By.Principal + " " + c.By.ClientID))
 	at := time.UnixMilli(c.Timestamp).In(w.location()).Format(shortTime)
 	return strings.Join([]string{
 		tintDim.paint(at, w.colour),
-		tintBold.paint(display(shadow.ID{Thing: c.Thing, Name: c.Name}), w.colour),
+		tintBold.paint(visible(display(shadow.ID{Thing: c.Thing, Name: c.Name})), w.colour),
 		"v" + strconv.FormatUint(c.Version, 10),
 		strings.Join(what, " "),
 		tintDim.paint("by "+strings.Join(by, " "), w.colour),
