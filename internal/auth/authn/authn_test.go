@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"io"
@@ -365,6 +366,53 @@ func TestJWT(t *testing.T) {
 	}
 	if n := i.asked.Load(); n > 2 {
 		t.Errorf("the issuer was asked %d times for its keys", n)
+	}
+}
+
+// A token that names no key, or an id of several keys, may be signed by each that is for its algorithm.
+func TestKeysOfJWTWithoutTheirOwnID(t *testing.T) {
+	t.Parallel()
+	first, second, stranger := newIssuer(t), newIssuer(t), newIssuer(t)
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
+		{Key: other.Public(), KeyID: "x"}, {Key: first.key.Public(), KeyID: "x"}, {Key: second.key.Public()},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	jwts, err := authn.NewJWTs(authn.JWTOptions{Keys: file, Issuer: "https://issuer", Audience: "umbra"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
+	claims := map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": time.Now().Add(time.Hour).Unix()}
+	for name, test := range map[string]struct {
+		key  any
+		alg  jose.SignatureAlgorithm
+		id   string
+		want bool
+	}{
+		"no id, a key with one":              {first.key, jose.ES256, "", true},
+		"no id, a key without one":           {second.key, jose.ES256, "", true},
+		"no id, RSA":                         {other, jose.RS256, "", true},
+		"an id of two, the first":            {other, jose.PS256, "x", true},
+		"an id of two, the second":           {first.key, jose.ES256, "x", true},
+		"an id of other keys":                {second.key, jose.ES256, "x", false},
+		"no id, a key that is not there":     {stranger.key, jose.ES256, "", false},
+		"an id of two, a key that is not it": {stranger.key, jose.ES256, "x", false},
+	} {
+		token := first.sign(t, test.key, test.alg, test.id, claims)
+		p, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }), everything, nil)
+		if got := err == nil; got != test.want || got && !p.Valid() {
+			t.Errorf("%s: %v, %v", name, p, err)
+		}
 	}
 }
 

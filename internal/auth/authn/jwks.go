@@ -3,6 +3,9 @@ package authn
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -54,23 +57,23 @@ type signingKey struct {
 	thumbprint string
 }
 
-// find returns the key that a token names. One that is not known may be new.
-func (s *keySet) find(ctx context.Context, h jose.Header) (*signingKey, error) {
-	k, due := s.known(h)
+// find returns the keys that a token may be signed by: see match. When none is known there may be a new one.
+func (s *keySet) find(ctx context.Context, h jose.Header) ([]signingKey, error) {
+	keys, due := s.known(h)
 	switch {
-	case k != nil && !due:
-		return k, nil
-	case k == nil:
+	case len(keys) > 0 && !due:
+		return keys, nil
+	case len(keys) == 0:
 		s.reading.Lock()
-	case !s.reading.TryLock(): // the key counts while somebody reads
-		return k, nil
+	case !s.reading.TryLock(): // the keys count while somebody reads
+		return keys, nil
 	}
 	defer s.reading.Unlock()
 	if _, due := s.known(h); due { // nobody has read them meanwhile
 		s.load(ctx)
 	}
-	if k, _ := s.known(h); k != nil {
-		return k, nil
+	if keys, _ := s.known(h); len(keys) > 0 {
+		return keys, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,26 +109,46 @@ func (s *keySet) due() bool {
 
 func (s *keySet) olderThan(age time.Duration) bool { return s.now().Sub(s.read) > age }
 
-// known returns the key for a header, if it counts, and whether the keys have to be read.
-func (s *keySet) known(h jose.Header) (k *signingKey, due bool) {
+// known returns the keys for a header, if they count, and whether the keys have to be read.
+func (s *keySet) known(h jose.Header) (keys []signingKey, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.olderThan(keysExpiry) {
-		k = s.match(h)
+		keys = s.match(h)
 	}
-	return k, s.due() || k == nil && s.now().Sub(s.tried) > keysPause
+	return keys, s.due() || len(keys) == 0 && s.now().Sub(s.tried) > keysPause
 }
 
-// match returns the key that has the id of the header, or is the only one when there is no id. mu is held.
-func (s *keySet) match(h jose.Header) *signingKey {
+// maxCandidates bounds how many keys are tried for a token.
+const maxCandidates = 8
+
+// match returns the first keys that have the id of the header, or any id when it has none, and are for its algorithm:
+// an id may be that of several keys of different kinds (RFC 7517, 4.5). mu is held.
+func (s *keySet) match(h jose.Header) []signingKey {
+	var list []signingKey
 	for i := range s.keys {
 		k := &s.keys[i]
-		fits := k.KeyID == h.KeyID || h.KeyID == "" && len(s.keys) == 1
-		if fits && (k.Algorithm == "" || k.Algorithm == h.Algorithm) {
-			return k
+		if (h.KeyID == "" || k.KeyID == h.KeyID) && k.fits(h.Algorithm) && len(list) < maxCandidates {
+			list = append(list, *k)
 		}
 	}
-	return nil
+	return list
+}
+
+// fits reports whether a key may have made a signature of an algorithm.
+func (k *signingKey) fits(algorithm string) bool {
+	if k.Algorithm != "" && k.Algorithm != algorithm {
+		return false
+	}
+	switch key := k.Key.(type) {
+	case *rsa.PublicKey:
+		return strings.HasPrefix(algorithm, "RS") || strings.HasPrefix(algorithm, "PS")
+	case *ecdsa.PublicKey:
+		return algorithm == map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[key.Curve.Params().BitSize]
+	case ed25519.PublicKey:
+		return algorithm == "EdDSA"
+	}
+	return false
 }
 
 // has reports whether a key with this thumbprint is there. Keys that are too old for anybody to log in are, too.

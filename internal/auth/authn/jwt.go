@@ -123,15 +123,12 @@ func (j *JWTs) verify(ctx context.Context, text string) (*auth.Principal, error)
 	if err != nil || len(token.Headers) != 1 {
 		return nil, fmt.Errorf("%w: JWT: %w", auth.ErrDenied, err)
 	}
-	key, err := j.keys.find(ctx, token.Headers[0])
+	keys, err := j.keys.find(ctx, token.Headers[0])
 	if err != nil {
 		return nil, err
 	}
-	var (
-		claims jwt.Claims
-		all    map[string]any
-	)
-	if err := token.Claims(key.Key, &claims, &all); err != nil {
+	claims, all, thumbprint, err := claimsOf(token, keys)
+	if err != nil {
 		return nil, fmt.Errorf("%w: JWT: %w", auth.ErrDenied, err)
 	}
 	now := j.o.Now()
@@ -148,8 +145,18 @@ func (j *JWTs) verify(ctx context.Context, text string) (*auth.Principal, error)
 	return &auth.Principal{
 		ID: auth.NewID(auth.JWT, claims.Issuer+"#"+claims.Subject), Kind: auth.JWT, Name: name,
 		Groups: stringsOf(all[j.o.GroupClaim]), Expires: claims.Expiry.Time().Add(time.Minute),
-		Valid: func() bool { return j.keys.has(key.thumbprint) },
+		Valid: func() bool { return j.keys.has(thumbprint) },
 	}, nil
+}
+
+// claimsOf returns the claims of a token that is signed by one of the keys, and the thumbprint of that one.
+func claimsOf(token *jwt.JSONWebToken, keys []signingKey) (claims jwt.Claims, all map[string]any, thumbprint string, err error) {
+	for i := range keys {
+		if err = token.Claims(keys[i].Key, &claims, &all); err == nil {
+			return claims, all, keys[i].thumbprint, nil
+		}
+	}
+	return jwt.Claims{}, nil, "", err
 }
 
 // stringsOf is a claim that is a list of strings, or one of them.
