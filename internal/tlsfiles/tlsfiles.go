@@ -144,6 +144,15 @@ func equal(a, b []stamp) bool {
 	return true
 }
 
+// cipherSuites are those of TLS 1.2 that have forward secrecy and authenticated encryption. All of TLS 1.3 have both.
+func cipherSuites() []uint16 {
+	return []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	}
+}
+
 // load makes the settings. The one tls.Config for all connections keeps the keys of session tickets.
 func (c *Config) load() (*loaded, error) {
 	cert, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
@@ -153,6 +162,7 @@ func (c *Config) load() (*loaded, error) {
 	l := &loaded{revoked: map[revocation]bool{}}
 	l.tls = &tls.Config{
 		MinVersion:       c.files.MinVersion,
+		CipherSuites:     cipherSuites(),
 		Certificates:     []tls.Certificate{cert},
 		NextProtos:       c.files.Protocols,
 		VerifyConnection: func(s tls.ConnectionState) error { return l.check(s, time.Now()) },

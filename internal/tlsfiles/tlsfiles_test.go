@@ -44,7 +44,7 @@ func files(dir string, want tlsfiles.ClientCert) tlsfiles.Files {
 }
 
 // shake does a handshake with the certificate of a device ("" for none) and returns the state that the server sees.
-func shake(t *testing.T, c *tlsfiles.Config, dir, device string) (tls.ConnectionState, error) {
+func shake(t *testing.T, c *tlsfiles.Config, dir, device string, change ...func(*tls.Config)) (tls.ConnectionState, error) {
 	t.Helper()
 	roots := x509.NewCertPool()
 	data, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
@@ -59,6 +59,9 @@ func shake(t *testing.T, c *tlsfiles.Config, dir, device string) (tls.Connection
 			t.Fatal(err)
 		}
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	for _, fn := range change {
+		fn(conf)
 	}
 	a, b := net.Pipe()
 	defer a.Close()
@@ -125,6 +128,25 @@ func TestClientCertificates(t *testing.T) {
 		}
 		if tt.ok && tt.device != "" && state.PeerCertificates[0].Subject.CommonName != tt.device {
 			t.Errorf("the server sees %v", state.PeerCertificates[0].Subject)
+		}
+	}
+}
+
+// With TLS 1.2 there is no encryption without forward secrecy and authentication, whatever the client asks for.
+func TestCipherSuites(t *testing.T) {
+	t.Parallel()
+	dir, _ := authority(t)
+	c := load(t, files(dir, tlsfiles.None))
+	for suite, want := range map[uint16]bool{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:       true,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:       true,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: true,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA:          false,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA:          false,
+	} {
+		only := func(conf *tls.Config) { conf.MaxVersion, conf.CipherSuites = tls.VersionTLS12, []uint16{suite} }
+		if _, err := shake(t, c, dir, "", only); (err == nil) != want {
+			t.Errorf("a client that has only %s: %v", tls.CipherSuiteName(suite), err)
 		}
 	}
 }
