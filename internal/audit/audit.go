@@ -3,7 +3,7 @@
 // happened to shadows is in their histories, with the principal.
 //
 // A record is a line of JSON in a file, which is rotated, and the last ones are
-// in memory for the API. Denials are kept apart from the rest, in a file and
+// in memory for the API, those of earlier runs too. Denials are kept apart from the rest, in a file and
 // memory of their own: everybody can bring them about, and however many there are
 // they push out nothing of what was changed. Records never hold secrets: whoever
 // makes one gives names, and no passwords, tokens or documents.
@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -116,8 +117,32 @@ func Open(o Options) (*Log, error) {
 		if l.denials.file, err = openFile(o.File+".denied", o.FileBytes, o.Files); err != nil {
 			return nil, errors.Join(fmt.Errorf("audit: %w", err), l.changes.file.close())
 		}
+		if err := l.recall(); err != nil {
+			o.Log.Warn("audit records of earlier runs cannot be read", "error", err)
+		}
 	}
 	return l, nil
+}
+
+// recall takes the last records of the files into memory.
+func (l *Log) recall() error {
+	changes, err := l.changes.file.last(l.o.Recent)
+	denials, err2 := l.denials.file.last(l.o.Recent)
+	all := slices.Concat(changes, denials)
+	slices.SortStableFunc(all, func(a, b Record) int { return a.Time.Compare(b.Time) })
+	for _, r := range all {
+		l.book(&r).remember(entry{r, l.count})
+		l.count++
+	}
+	return errors.Join(err, err2)
+}
+
+// book returns where a record belongs.
+func (l *Log) book(r *Record) *book {
+	if r.Outcome == Denied {
+		return &l.denials
+	}
+	return &l.changes
 }
 
 // Add records r, whose Time it sets. Of many denials within a second the first ones are recorded.
@@ -128,9 +153,8 @@ func (l *Log) Add(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r.Time = l.o.Now().UTC()
-	b := &l.changes
+	b := l.book(&r)
 	if r.Outcome == Denied {
-		b = &l.denials
 		if now := r.Time.Unix(); now != l.second {
 			l.second, l.within = now, 0
 		}
@@ -148,9 +172,13 @@ func (l *Log) Add(r Record) {
 	l.count++
 }
 
-func (b *book) add(e entry) error {
+func (b *book) remember(e entry) {
 	b.recent[b.count%len(b.recent)] = e
 	b.count++
+}
+
+func (b *book) add(e entry) error {
+	b.remember(e)
 	if b.file == nil {
 		return nil
 	}

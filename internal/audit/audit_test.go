@@ -88,6 +88,48 @@ func TestFilesAreRotated(t *testing.T) {
 	}
 }
 
+// After a restart the last records are there again, changes and denials in their order, out of all files.
+func TestRecordsOfEarlierRuns(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "audit.jsonl")
+	now := time.Unix(0, 0)
+	o := audit.Options{File: name, FileBytes: 600, Recent: 10, Now: func() time.Time { now = now.Add(time.Second); return now }}
+	add := func(l *audit.Log, from, to int) {
+		for i := from; i < to; i++ {
+			l.Add(audit.Record{Principal: "user:a", Action: "x", Resource: fmt.Sprint(i), Outcome: []string{audit.Done, audit.Denied, audit.Failed}[i%3]})
+		}
+	}
+	resources := func(l *audit.Log) (list []string) {
+		for _, r := range l.Recent(audit.Query{Limit: 8}) {
+			list = append(list, r.Resource)
+		}
+		return list
+	}
+	l, err := audit.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(l, 0, 20)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("no record\n"); err != nil || f.Close() != nil {
+		t.Fatal(err)
+	}
+	again := open(t, o)
+	if got, want := fmt.Sprint(resources(again)), "[19 18 17 16 15 14 13 12]"; got != want {
+		t.Errorf("after a restart the latest are %s, want %s", got, want)
+	}
+	add(again, 20, 22)
+	if got, want := fmt.Sprint(resources(again)), "[21 20 19 18 17 16 15 14]"; got != want {
+		t.Errorf("the latest are %s, want %s", got, want)
+	}
+}
+
 // Who is denied again and again does not fill the disk, and does not keep out what others do.
 func TestDenialsAreBounded(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -73,6 +74,60 @@ func (f *file) rotate() error {
 		}
 	}
 	return f.open()
+}
+
+// tailBytes is how much is read at the end of a file: room for more records than are kept in memory by default.
+const tailBytes = 1 << 20
+
+// last returns the last n records of the files, the oldest first, as far as they are within the tails of the files. Lines
+// that are no records are left out.
+func (f *file) last(n int) ([]Record, error) {
+	var list []Record
+	for i := 0; i < f.keep && len(list) < n; i++ {
+		name := f.name
+		if i > 0 {
+			name = fmt.Sprintf("%s.%d", f.name, i)
+		}
+		text, err := tail(name)
+		if os.IsNotExist(err) {
+			break
+		}
+		if err != nil {
+			return list, err
+		}
+		list = append(decodeLines(text), list...)
+	}
+	return list[max(0, len(list)-n):], nil
+}
+
+// tail returns the end of a file, whole lines only.
+func tail(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the file
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the file
+	}
+	from := max(0, info.Size()-tailBytes)
+	text, err := io.ReadAll(io.NewSectionReader(f, from, tailBytes))
+	if from > 0 {
+		_, text, _ = bytes.Cut(text, []byte("\n"))
+	}
+	return text, err //nolint:wrapcheck // it names the file
+}
+
+func decodeLines(text []byte) []Record {
+	var list []Record
+	for line := range bytes.Lines(text) {
+		var r Record
+		if json.Unmarshal(line, &r) == nil {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // close closes the file; a nil one and a stream need none.
