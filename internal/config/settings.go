@@ -159,7 +159,7 @@ func (c *Config) authSettings() []Setting {
 		},
 		{
 			Name: "signature-skew", Group: group, Default: "5m", value: duration{&c.Skew, 1, 24 * time.Hour},
-			Help: "how far the clock of a client may be off that signs with an access key",
+			Help: "how far the clock of a client may be off that signs with an access key, and how long a presigned URL counts that does not say so",
 		},
 		{
 			Name: "jwt-keys", Group: group, value: text{&c.JWT.Keys},

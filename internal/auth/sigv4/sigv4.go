@@ -58,9 +58,9 @@ func IsSigned(r *http.Request) bool {
 type signature struct {
 	key, day, region, service string
 	time                      time.Time
-	headers                   []string // names, in lower case
-	sum                       string   // in hex
-	expires                   time.Duration
+	headers                   []string      // names, in lower case
+	sum                       string        // in hex
+	expires                   time.Duration // of a presigned URL that says so, else 0
 	presigned                 bool
 }
 
@@ -76,7 +76,7 @@ func Key(r *http.Request) (string, error) {
 // Verifier verifies requests. The zero value works.
 type Verifier struct {
 	Services []string      // default iotdata and iotdevicegateway
-	Skew     time.Duration // default DefaultSkew
+	Skew     time.Duration // and how long a signature counts that does not say so; default DefaultSkew
 	Now      func() time.Time
 }
 
@@ -102,7 +102,7 @@ func (v Verifier) CheckTime(r *http.Request) error {
 		skew = DefaultSkew
 	}
 	until := s.time.Add(skew)
-	if s.presigned {
+	if s.expires > 0 {
 		until = s.time.Add(s.expires)
 	}
 	if s.time.After(now.Add(skew)) || now.After(until) {
@@ -167,9 +167,8 @@ func parseQuery(q url.Values) (*signature, error) {
 	if q.Get("X-Amz-Algorithm") != algorithm {
 		return nil, fmt.Errorf("%w: algorithm", ErrMalformed)
 	}
-	s.expires = maxExpires
-	if text := q.Get("X-Amz-Expires"); text != "" {
-		n, err := strconv.ParseInt(text, 10, 32)
+	if q.Has("X-Amz-Expires") {
+		n, err := strconv.ParseInt(q.Get("X-Amz-Expires"), 10, 32)
 		if err != nil || n < 1 || n > int64(maxExpires/time.Second) {
 			return nil, fmt.Errorf("%w: X-Amz-Expires", ErrMalformed)
 		}

@@ -129,6 +129,33 @@ func TestTime(t *testing.T) {
 	}
 }
 
+// A presigned URL that does not say how long it counts, as SDKs make them for MQTT, counts no longer than a signed request.
+func TestPresignedWithoutEnd(t *testing.T) {
+	t.Parallel()
+	const url = "/mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAEXAMPLE%2F20261123%2Feu-central-1%2Fiotdevicegateway%2Faws4_request" +
+		"&X-Amz-Date=20261123T120000Z&X-Amz-SignedHeaders=host&X-Amz-Signature=00"
+	at := func(after time.Duration) sigv4.Verifier {
+		return sigv4.Verifier{Now: func() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC).Add(after) }}
+	}
+	for _, test := range []struct {
+		url   string
+		after time.Duration
+		want  error
+	}{
+		{url, 4 * time.Minute, nil},
+		{url, 6 * time.Minute, sigv4.ErrTime},
+		{url + "&X-Amz-Expires=3600", 59 * time.Minute, nil},
+		{url + "&X-Amz-Expires=3600", 61 * time.Minute, sigv4.ErrTime},
+		{url + "&X-Amz-Expires=", 0, sigv4.ErrMalformed},
+		{url + "&X-Amz-Expires=0", 0, sigv4.ErrMalformed},
+		{url + "&X-Amz-Expires=604801", 0, sigv4.ErrMalformed},
+	} {
+		if err := at(test.after).CheckTime(httptest.NewRequestWithContext(t.Context(), http.MethodGet, test.url, nil)); !errors.Is(err, test.want) {
+			t.Errorf("%s, %v after it was signed: %v, want %v", test.url, test.after, err, test.want)
+		}
+	}
+}
+
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	const credential = "Credential=AKIAEXAMPLE/20261123/eu-central-1/iotdata/aws4_request"
