@@ -388,6 +388,12 @@ func TestListeners(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	t.Parallel()
+	open, closed := filepath.Join(t.TempDir(), "open.key"), filepath.Join(t.TempDir(), "closed.key")
+	for name, mode := range map[string]os.FileMode{open: 0o644, closed: 0o640} {
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chmod(name, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, tt := range []struct {
 		args []string
 		want string // part of the only warning, "" for none
@@ -399,6 +405,14 @@ func TestWarnings(t *testing.T) {
 		{[]string{"--webhook-url=http://192.0.2.1/"}, "use https"},
 		{[]string{"--websocket-origins=https://app.example"}, ""},
 		{[]string{"--websocket-origins=app.example,*"}, "pages of every site"},
+		{[]string{"--mqtts=127.0.0.1:1", "--https=127.0.0.1:2", "--tls-cert=c", "--tls-key=" + open}, "everybody on this machine may read " + open},
+		{[]string{"--mqtts=127.0.0.1:1", "--tls-cert=c", "--tls-key=" + closed}, ""},
+		{[]string{"--listeners=mqtts://127.0.0.1:1?cert=c&key=" + open}, "everybody on this machine may read"},
+		{[]string{"--default-policies=device,admin"}, "may do everything (admin)"},
+		{[]string{"--default-policies=app"}, ""},
+		{[]string{"--mqtts=0.0.0.0:1", "--users=none.yaml", "--tls-cert=c", "--tls-key=k", "--proxy-from=0.0.0.0/0"}, "proxy-from has all addresses"},
+		{[]string{"--listeners=mqtts://[::]:1?cert=c&key=k&auth=password&proxy-from=10.0.0.0/8,::/0"}, "proxy-from has all addresses"},
+		{[]string{"--mqtts=0.0.0.0:1", "--users=none.yaml", "--tls-cert=c", "--tls-key=k", "--proxy-from=10.0.0.0/8"}, ""},
 	} {
 		c, err := load(nil, tt.args...)
 		if err != nil {
