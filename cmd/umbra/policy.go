@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +27,13 @@ Changes count at once, also for those who are connected.`,
 	}
 	cmd.AddCommand(a.newPolicyLs(), a.newPolicyShow(), a.newPolicyPut(),
 		a.newPolicyChange("rm NAME", "Delete a policy that is attached to nobody", "lamps", 1,
-			func(ctx context.Context, c *client.Client, args []string) error { return c.DeletePolicy(ctx, args[0]) }),
+			func(ctx context.Context, c *client.Client, args []string) error {
+				err := c.DeletePolicy(ctx, args[0])
+				if refusal, ok := errors.AsType[*client.Error](err); ok && refusal.Status == http.StatusConflict {
+					return failf(exitConflict, "%w", err) // it says why: nobody has changed something
+				}
+				return err
+			}),
 		a.newPolicyChange("attach NAME TARGET", "Attach a policy to a principal or group", "lamps group:lamps", 2,
 			func(ctx context.Context, c *client.Client, args []string) error {
 				return c.AttachPolicy(ctx, args[0], args[1])
