@@ -23,10 +23,10 @@
 //     value, name.N for the one with index N from 0, and name.List for all (at most
 //     five) in conditions. Values that contain one of * $ + ? # or are longer than
 //     1024 characters are not put in place of variables.
-//   - In resources of things (thing/..., and topics below $aws/things/) a
-//     variable has a value only when a thing can have that name: other text would
-//     be a path there. The name of the principal is treated as an attribute of a
-//     certificate besides.
+//   - The name of the principal, which AWS does not have, is treated as an
+//     attribute of a certificate. In resources of things (thing/..., and topics
+//     below $aws/things/) it has a value only when a thing can have that name: other
+//     text would be a path there.
 //   - Thing variables exist over MQTT and for registered things only.
 //   - Conditions: all operators and all keys must hold, one value of a key is
 //     enough. A key that is absent makes a condition false, one that negates

@@ -83,7 +83,7 @@ func parseRef(name string) ref {
 type value struct {
 	text   string   // in place of a variable
 	single bool     // there is such a text
-	named  bool     // it can be the name of a thing
+	path   bool     // it is no name of a thing, and would be a path in resources of things
 	list   []string // for conditions; empty when the key is absent
 	timed  bool     // it is another one at another time
 }
@@ -129,7 +129,9 @@ func (e *Env) lookup(r ref) value {
 	case "aws:securetransport":
 		return one(strconv.FormatBool(e.Secure))
 	case "aws:username", "umbra:name":
-		return literal(one(e.Name))
+		v := literal(one(e.Name))
+		v.path = !isNamed(e.Name)
+		return v
 	case "aws:userid", "umbra:principal":
 		return one(e.PrincipalID)
 	case "aws:principaltype":

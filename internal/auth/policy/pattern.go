@@ -119,7 +119,7 @@ func (p *part) resolve(values []value) (text string, ok bool) {
 	if p.kind == partText {
 		return p.text, true
 	}
-	if v := &values[p.ref]; v.single && (v.named || !p.things) {
+	if v := &values[p.ref]; v.single && !(v.path && p.things) {
 		return v.text, true
 	}
 	return p.text, p.defined
@@ -128,8 +128,8 @@ func (p *part) resolve(values []value) (text string, ok bool) {
 // ofThings is how the resource parts begin that have names of things and shadows in them.
 var ofThings = []string{"thing/", "topic/$aws/things/", "topicfilter/$aws/things/"}
 
-// confine marks the variables of a resource that stand in names of things and shadows: text that is no such name would
-// be a path there, to a shadow of another thing. Where wildcards hide how the resource part begins, that it looks like
+// confine marks the variables of a resource that stand in names of things and shadows: the name of a principal that is no
+// such name would be a path there, to a shadow of another thing. Where wildcards hide how the resource part begins, that it looks like
 // one of things is enough.
 func (p *pattern) confine() {
 	begins := p.beginning()

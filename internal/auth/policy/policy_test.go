@@ -446,8 +446,7 @@ func TestVariablesInResourcesOfThings(t *testing.T) {
 		{"arn:aws:iot:*:*:thing/${umbra:Name}", "a:b_c-D1", get, "thing/a:b_c-D1", true},
 		{"arn:aws:iot:*:*:thing/${umbra:Name}", "lamp/secret", get, "thing/lamp/secret", false},
 		{"arn:aws:iot:*:*:thing/${aws:username}/*", "lamp/a", get, "thing/lamp/a/b", false},
-		{"arn:aws:iot:*:*:thing/${iot:ClientId}", "lamp/secret", get, "thing/lamp/secret", false},
-		{"arn:aws:iot:*:*:thing/${iot:Certificate.Subject.CommonName}", "lamp/secret", get, "thing/lamp/secret", false},
+		{"arn:aws:iot:*:*:thing/${iot:ClientId}", "lamp/secret", get, "thing/lamp/secret", true}, // as AWS
 		{"arn:aws:iot:*:*:thing/${umbra:Name, 'lamp'}", "lamp/secret", get, "thing/lamp/secret", false},
 		{"arn:aws:iot:*:*:thing/x-${umbra:Name}", "lamp/secret", get, "thing/x-lamp/secret", false},
 		{"arn:aws:iot:*:thing/${umbra:Name}", "lamp/secret", get, "thing/lamp/secret", false},

@@ -123,7 +123,6 @@ func (p *Policy) lookup(env *Env) []value {
 	values := make([]value, len(p.refs))
 	for i, name := range p.refs {
 		values[i] = env.lookup(name)
-		values[i].named = isNamed(values[i].text)
 	}
 	return values
 }
