@@ -10,6 +10,14 @@ type Change struct {
 	patch tree // the state of the request; zero for a delete
 }
 
+// Desires reports whether the request names something in desired, or everything.
+func (c *Change) Desires() bool {
+	return c.op == OpDelete || c.patch.tape[0].kind == kindNull || c.patch.member("desired") != 0
+}
+
+// Op returns the operation that has made the change.
+func (c *Change) Op() Op { return c.op }
+
 // Apply applies an update at time now (ms). It changes none of its arguments. Every accepted update
 // makes a new version, also one that changes no value. Refusals are *[Error]: 409 when the request
 // insists on another version, 413 when the document would be larger than the limit.

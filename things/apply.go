@@ -132,6 +132,7 @@ func (w *worker) settle(j *job) {
 		case kindRequest:
 			if c.change != nil {
 				doc = c.change.After
+				w.s.changed(j.lane.id, c.req.Author, c.change)
 			}
 			w.s.publish(c)
 			w.s.finish(c)

@@ -25,6 +25,7 @@ const (
 type Options struct {
 	Store         statestore.Store
 	Publisher     Publisher
+	Changed       func(shadow.ID, shadow.Author, *shadow.Change) // is told of each change that is stored, before its messages; may be nil
 	Limits        shadow.Limits
 	Quota         Quota
 	Log           *slog.Logger     // default: discards
@@ -36,6 +37,9 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
+	if o.Changed == nil {
+		o.Changed = func(shadow.ID, shadow.Author, *shadow.Change) {}
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -63,6 +67,7 @@ func (o *Options) setDefaults() {
 type Service struct {
 	store         statestore.Store
 	pub           Publisher
+	changed       func(shadow.ID, shadow.Author, *shadow.Change)
 	limits        shadow.Limits
 	log           *slog.Logger
 	clock         func() time.Time
@@ -90,6 +95,7 @@ func New(o Options) *Service {
 	s := &Service{
 		store:         o.Store,
 		pub:           o.Publisher,
+		changed:       o.Changed,
 		limits:        o.Limits.WithDefaults(),
 		log:           o.Log,
 		clock:         o.Now,

@@ -11,6 +11,7 @@ import (
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/authz"
 	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/shadow"
 )
 
 // newEngine returns what decides about permissions, with the policies of the files.
@@ -55,6 +56,27 @@ func (s *server) denied(p *auth.Principal, l auth.Link, action, resource string)
 	r := audit.Record{Principal: p.String(), Action: action, Resource: resource, Outcome: audit.Denied, ClientID: l.ClientID}
 	if l.Remote.IsValid() {
 		r.Remote = l.Remote.String()
+	}
+	s.audit.Add(r)
+}
+
+// changed records who has changed a shadow.
+func (s *server) changed(id shadow.ID, by shadow.Author, c *shadow.Change) {
+	if s.cfg.Authz.AuditShadows == "desired" && !c.Desires() {
+		return
+	}
+	r := audit.Record{
+		Principal: by.Principal, Action: audit.UpdateShadow, Resource: "thing/" + id.Thing, Outcome: audit.Done,
+		Detail: fmt.Sprintf("version %d, by %s", c.After.Version(), by.Channel), ClientID: by.ClientID,
+	}
+	if r.Principal == "" {
+		r.Principal = string(auth.Anonymous)
+	}
+	if id.Name != "" {
+		r.Resource += "/" + id.Name
+	}
+	if c.Op() == shadow.OpDelete {
+		r.Action = audit.DeleteShadow
 	}
 	s.audit.Add(r)
 }

@@ -150,9 +150,14 @@ func newServer(ctx context.Context, cfg *config.Config, store statestore.Store, 
 	if s.broker, err = broker.New(options); err != nil {
 		return nil, err
 	}
+	changed := s.changed
+	if cfg.Authz.AuditShadows == "off" {
+		changed = nil
+	}
 	s.things = things.New(things.Options{
 		Store:         measured,
 		Publisher:     things.Publishers{s.broker, s.feed},
+		Changed:       changed,
 		Limits:        cfg.Shadow,
 		Quota:         cfg.Quota,
 		Log:           log,

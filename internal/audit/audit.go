@@ -36,6 +36,12 @@ const (
 	Denied = "denied"
 )
 
+// Actions of changes of shadows.
+const (
+	UpdateShadow = "iot:UpdateThingShadow"
+	DeleteShadow = "iot:DeleteThingShadow"
+)
+
 // Record is one thing that somebody did or tried.
 type Record struct {
 	Time      time.Time `json:"time"`
@@ -52,11 +58,11 @@ type Record struct {
 
 // Options of a Log. The zero value keeps the last records in memory only.
 type Options struct {
-	File      string    // of changes, that of denials has ".denied" behind it; "" for none, "-" for Stdout
+	File      string    // of changes, those of the other sorts have ".denied" and ".shadows" behind it; "" for none, "-" for Stdout
 	Stdout    io.Writer // for File "-"; default os.Stdout
 	FileBytes int64     // of a file, after which the next one begins; default 16 MiB
-	Files     int       // that are kept of each of the two: FILE, FILE.1, …; default 4
-	Recent    int       // changes in memory, and as many denials; default 1000
+	Files     int       // that are kept of each sort: FILE, FILE.1, …; default 4
+	Recent    int       // records of each sort in memory; default 1000
 	Denials   int       // that are recorded per second, since who is denied can try as often as he likes; default 20
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
@@ -67,14 +73,23 @@ type Log struct {
 	o Options
 
 	mu      sync.Mutex // guards what follows
-	changes book
-	denials book
+	books   [sorts]book
 	count   uint64 // of all records
 	failed  bool
 	second  int64 // of the last denial
 	within  int   // denials in it
 	skipped int
 }
+
+// The sorts of records, and what the names of their files end with.
+const (
+	changes = iota
+	denials
+	shadows
+	sorts
+)
+
+var endings = [sorts]string{denials: ".denied", shadows: ".shadows"}
 
 // book is the records of one sort: the last ones in memory, and a file.
 type book struct {
@@ -100,49 +115,62 @@ func Open(o Options) (*Log, error) {
 		o.Now = time.Now
 	}
 	l := &Log{o: o}
-	l.changes.recent, l.denials.recent = make([]entry, o.Recent), make([]entry, o.Recent)
+	for n := range l.books {
+		l.books[n].recent = make([]entry, o.Recent)
+	}
 	switch o.File {
 	case "":
+		return l, nil
 	case "-":
 		out := &file{out: o.Stdout}
 		if o.Stdout == nil {
 			out.out = os.Stdout
 		}
-		l.changes.file, l.denials.file = out, out
-	default:
+		for n := range l.books {
+			l.books[n].file = out
+		}
+		return l, nil
+	}
+	for n := range l.books {
 		var err error
-		if l.changes.file, err = openFile(o.File, o.FileBytes, o.Files); err != nil {
-			return nil, fmt.Errorf("audit: %w", err)
+		if l.books[n].file, err = openFile(o.File+endings[n], o.FileBytes, o.Files); err != nil {
+			return nil, errors.Join(fmt.Errorf("audit: %w", err), l.Close())
 		}
-		if l.denials.file, err = openFile(o.File+".denied", o.FileBytes, o.Files); err != nil {
-			return nil, errors.Join(fmt.Errorf("audit: %w", err), l.changes.file.close())
-		}
-		if err := l.recall(); err != nil {
-			o.Log.Warn("audit records of earlier runs cannot be read", "error", err)
-		}
+	}
+	if err := l.recall(); err != nil {
+		o.Log.Warn("audit records of earlier runs cannot be read", "error", err)
 	}
 	return l, nil
 }
 
 // recall takes the last records of the files into memory.
 func (l *Log) recall() error {
-	changes, err := l.changes.file.last(l.o.Recent)
-	denials, err2 := l.denials.file.last(l.o.Recent)
-	all := slices.Concat(changes, denials)
+	var (
+		all  []Record
+		errs []error
+	)
+	for n := range l.books {
+		list, err := l.books[n].file.last(l.o.Recent)
+		all, errs = append(all, list...), append(errs, err)
+	}
 	slices.SortStableFunc(all, func(a, b Record) int { return a.Time.Compare(b.Time) })
 	for _, r := range all {
 		l.book(&r).remember(entry{r, l.count})
 		l.count++
 	}
-	return errors.Join(err, err2)
+	return errors.Join(errs...)
 }
 
 // book returns where a record belongs.
 func (l *Log) book(r *Record) *book {
-	if r.Outcome == Denied {
-		return &l.denials
+	switch {
+	case r.Outcome == Denied:
+		return &l.books[denials]
+	case r.Action == UpdateShadow || r.Action == DeleteShadow:
+		return &l.books[shadows]
+	default:
+		return &l.books[changes]
 	}
-	return &l.changes
 }
 
 // Add records r, whose Time it sets. Of many denials within a second the first ones are recorded.
@@ -213,17 +241,22 @@ func (l *Log) Recent(q Query) []Record {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var list []Record
-	for i, j := 0, 0; len(list) < q.Limit; {
-		next, denial := l.changes.latest(i), l.denials.latest(j)
-		switch {
-		case next == nil && denial == nil:
-			return list
-		case next == nil || denial != nil && denial.order > next.order:
-			next, j = denial, j+1
-		default:
-			i++
+	var (
+		list []Record
+		seen [sorts]int
+	)
+	for len(list) < q.Limit {
+		var next *entry
+		sort := 0
+		for n := range l.books {
+			if e := l.books[n].latest(seen[n]); e != nil && (next == nil || e.order > next.order) {
+				next, sort = e, n
+			}
 		}
+		if next == nil {
+			return list
+		}
+		seen[sort]++
 		if q.wants(&next.Record) {
 			list = append(list, next.Record)
 		}
@@ -238,5 +271,9 @@ func (l *Log) Close() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return errors.Join(l.changes.file.close(), l.denials.file.close())
+	var errs []error
+	for n := range l.books {
+		errs = append(errs, l.books[n].file.close())
+	}
+	return errors.Join(errs...)
 }

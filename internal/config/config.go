@@ -98,12 +98,13 @@ type Webhook struct {
 
 // Authz is the settings of authorization.
 type Authz struct {
-	Policies   string // folder, "" for none
-	Default    string // names of policies, with commas between them
-	Region     string
-	Account    string
-	AuditFile  string // "" for none, "-" for stdout
-	AuditBytes int64
+	Policies     string // folder, "" for none
+	Default      string // names of policies, with commas between them
+	Region       string
+	Account      string
+	AuditFile    string // "" for none, "-" for stdout
+	AuditBytes   int64
+	AuditShadows string // "desired", "all" or "off"
 }
 
 // History says how much of the past a shadow keeps.

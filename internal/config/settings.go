@@ -229,11 +229,15 @@ func (c *Config) authzSettings() []Setting {
 		},
 		{
 			Name: "audit-file", Group: group, value: text{&c.Authz.AuditFile},
-			Help: "file of audit records, JSON lines; what is denied is in a file of its own, with `.denied` behind the name; `-` is the standard output; empty keeps the last records in memory only",
+			Help: "file of audit records, JSON lines; what is denied and changes of shadows are in files of their own, with `.denied` and `.shadows` behind the name; `-` is the standard output; empty keeps the last records in memory only",
 		},
 		{
 			Name: "audit-file-size", Group: group, Default: "16MiB", value: size[int64]{&c.Authz.AuditBytes, 1, 1 << 50},
-			Help: "size at which the next file of audit records begins; four are kept, and four of denials",
+			Help: "size at which the next file of audit records begins; four are kept of each sort",
+		},
+		{
+			Name: "audit-shadows", Group: group, Default: "desired", value: choice{&c.Authz.AuditShadows, []string{"desired", "all", "off"}},
+			Help: "changes of shadows that are recorded: `desired` are those of what is desired and deletions, which apps and operators make, `all` those of reports too",
 		},
 	}
 }
