@@ -24,7 +24,8 @@ type WebSocketOptions struct {
 // WebSocket returns a handler that serves MQTT over WebSocket [MQTT-6.0.0-1 to
 // MQTT-6.0.0-4]: binary frames whose borders mean nothing, subprotocol "mqtt",
 // or "mqttv3.1" for clients of MQTT 3.1. The handler returns when the
-// connection has ended.
+// connection has ended. A request that carries a principal, see
+// [auth.FromContext], proves for its WebSocket who the client is.
 func (l *Listener) WebSocket(o WebSocketOptions) http.Handler {
 	accept := &websocket.AcceptOptions{
 		Subprotocols:    []string{"mqtt", "mqttv3.1"},
@@ -42,7 +43,10 @@ func (l *Listener) WebSocket(o WebSocketOptions) http.Handler {
 			l.log.Debug("websocket refused", "error", err, "remote", r.RemoteAddr)
 			return
 		}
-		c := &webConn{Conn: websocket.NetConn(context.Background(), ws, websocket.MessageBinary), ws: ws, under: ConnOf(r.Context())}
+		c := &webConn{
+			Conn: websocket.NetConn(context.Background(), ws, websocket.MessageBinary), ws: ws,
+			under: ConnOf(r.Context()), who: auth.FromContext(r.Context()),
+		}
 		if ws.Subprotocol() == "" { // [MQTT-6.0.0-3]
 			_ = ws.Close(websocket.StatusPolicyViolation, "subprotocol mqtt is required")
 			return
@@ -73,13 +77,17 @@ func ConnOf(ctx context.Context) net.Conn {
 type webConn struct {
 	net.Conn
 	ws    *websocket.Conn
-	under net.Conn // nil when it is not known
+	under net.Conn        // nil when it is not known
+	who   *auth.Principal // of the request that began it, nil when that has shown nothing
 }
 
 // Complete implements [auth.Peer].
 func (c *webConn) Complete(to *auth.Credentials) {
 	if p, ok := c.under.(auth.Peer); ok {
 		p.Complete(to)
+	}
+	if c.who != nil {
+		to.Peer = c.who
 	}
 }
 

@@ -102,19 +102,17 @@ func (s *server) authenticate(r *http.Request) (*auth.Principal, error) {
 }
 
 // vouched lets the request that begins a WebSocket prove who its client is. One that shows nothing goes on: its
-// CONNECT packet may.
+// CONNECT packet may. What it shows counts for the WebSocket, and not for other requests of the connection.
 func (s *server) vouched(next http.Handler) http.Handler {
 	if s.authn == nil {
 		return next
 	}
+	guarded := rest.Guard(s.authenticate, s.log, next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !authn.ShowsCredentials(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		rest.Guard(s.authenticate, s.log, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			gateConn(r).Vouch(auth.FromContext(r.Context()))
-			next.ServeHTTP(w, r)
-		})).ServeHTTP(w, r)
+		guarded.ServeHTTP(w, r)
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -27,7 +26,7 @@ type Conn struct {
 	source   netip.Addr           // who is at the other end of the socket
 	remote   net.Addr             // who a proxy says it is, nil for none
 	tls      *tls.ConnectionState // nil without TLS
-	peer     atomic.Pointer[auth.Principal]
+	peer     *auth.Principal      // by its certificate, nil for nobody
 
 	since      time.Time
 	through    bool                            // guarded by Gate.mu, as what follows
@@ -64,7 +63,7 @@ func (c *Conn) begin(ctx context.Context) (forMQTT bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("gate: client certificate: %w", err)
 		}
-		c.peer.Store(p)
+		c.peer = p
 	}
 	return forMQTT, nil
 }
@@ -144,16 +143,12 @@ func (c *Conn) Kind() Kind { return c.entrance.Kind }
 // IsTLS reports whether the connection is encrypted.
 func (c *Conn) IsTLS() bool { return c.tls != nil }
 
-// Peer returns who the connection itself says that the client is: by its certificate, or by what Vouch was told.
-func (c *Conn) Peer() *auth.Principal { return c.peer.Load() }
-
-// Vouch notes who the client is, found out by what came before the protocol
-// that the connection will speak: the request that began a WebSocket.
-func (c *Conn) Vouch(p *auth.Principal) { c.peer.Store(p) }
+// Peer returns who the connection itself says that the client is: by its certificate, nil for nobody.
+func (c *Conn) Peer() *auth.Principal { return c.peer }
 
 // Complete implements [auth.Peer].
 func (c *Conn) Complete(to *auth.Credentials) {
-	to.Listener, to.Remote, to.Peer = c.entrance.Name, addrOf(c.RemoteAddr()), c.peer.Load()
+	to.Listener, to.Remote, to.Peer = c.entrance.Name, addrOf(c.RemoteAddr()), c.peer
 	if c.tls != nil {
 		to.Secure, to.Domain = true, c.tls.ServerName
 	}
