@@ -17,12 +17,15 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// newHTTPServer has no timeout of a whole request or response, as event streams and WebSockets last:
-// the REST handler bounds its other requests itself.
+// newHTTPServer bounds the time of every request, whoever makes it: to be read, and then to be answered and its answer
+// to be taken. The first ends where the body does. Event streams set deadlines of their own, and [http.Hijacker] takes
+// them from WebSockets.
 func (s *server) newHTTPServer() *http.Server {
 	return &http.Server{
 		Handler:           s.handler(),
-		ReadHeaderTimeout: headerTimeout,
+		ReadHeaderTimeout: min(headerTimeout, s.cfg.RequestTimeout),
+		ReadTimeout:       s.cfg.RequestTimeout,
+		WriteTimeout:      3 * s.cfg.RequestTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnContext:       listener.WithConn,

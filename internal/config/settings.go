@@ -329,7 +329,7 @@ func (c *Config) shadowSettings() []Setting {
 		},
 		{
 			Name: "request-timeout", Group: group, Default: "10s", value: duration{&c.RequestTimeout, 1, forever},
-			Help: "how long an HTTP request may take, event streams aside",
+			Help: "how long an HTTP request may take to be read, and again to be answered, event streams aside; a client that has not taken the answer after three times as long is gone",
 		},
 	}
 }

@@ -355,7 +355,6 @@ func (e *eventWriter) flush() error {
 		h.Set("Content-Type", "text/event-stream")
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Accel-Buffering", "no") // proxies that buffer would hold events back
-		_ = e.rc.SetReadDeadline(time.Time{})
 	}
 	// A writer without deadlines is no connection, and takes all at once.
 	_ = e.rc.SetWriteDeadline(time.Now().Add(streamWriteTimeout))

@@ -76,7 +76,9 @@ func newServer(t *testing.T, change ...func(*setup)) *server {
 	}
 	s.broker.Start()
 	with.options.Things, with.options.Broker, with.options.Feed = s.things, s.broker, s.feed
-	s.http = httptest.NewServer(rest.New(with.options))
+	s.http = httptest.NewUnstartedServer(rest.New(with.options))
+	s.http.Config.ReadTimeout = with.options.RequestTimeout
+	s.http.Start()
 	t.Cleanup(func() {
 		s.feed.Close()
 		s.http.Close()

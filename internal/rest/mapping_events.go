@@ -97,7 +97,6 @@ func (a *api) newLiveStream(w http.ResponseWriter, r *http.Request) (*liveStream
 	if r.Method != http.MethodPost {
 		return s, nil
 	}
-	_ = s.out.rc.SetReadDeadline(time.Now().Add(a.RequestTimeout)) // a stream has no other bound
 	text, err := a.readBody(w, r)
 	if err != nil {
 		return nil, err

@@ -70,14 +70,12 @@ func (a *api) refuseUnclean(next http.Handler) http.Handler {
 	})
 }
 
-// limitTime bounds how long the request may be read and answered.
+// limitTime bounds how long the request may take to be answered. How long it may be read is for [http.Server] to say,
+// which knows when it began.
 func (a *api) limitTime(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), a.RequestTimeout)
 		defer cancel()
-		deadline, _ := ctx.Deadline()
-		// A writer without deadlines is no connection, so there is nobody to wait for.
-		_ = http.NewResponseController(w).SetReadDeadline(deadline)
 		inner := r.WithContext(ctx)
 		next.ServeHTTP(w, inner)
 	})

@@ -44,7 +44,7 @@ type Options struct {
 	Log            *slog.Logger        // default: discards
 	Now            func() time.Time    // default time.Now
 	PayloadBytes   int                 // of a request body; default 128 KiB
-	RequestTimeout time.Duration       // from the header to the answer, streams aside; default 10 s
+	RequestTimeout time.Duration       // for the answer, streams aside; default 10 s
 	Objects        *objects.Store      // has the credentials, policies and mappings
 	Mappings       *mappings.Directory // with Objects, for mappings of the store; nil: there are none
 	Sealer         *credential.Sealer
@@ -99,7 +99,8 @@ type Route struct {
 }
 
 // New returns the handler of the HTTP API. After it has served a request, the
-// Pattern of that request is the one of the route, for metrics.
+// Pattern of that request is the one of the route, for metrics. Requests are
+// read as long as the ReadTimeout of the server allows.
 func New(o Options) http.Handler {
 	a := newAPI(o)
 	byPattern := map[string][]Route{}

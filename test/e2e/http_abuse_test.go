@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/umbra-iot/umbra/internal/umbradtest"
 	"github.com/umbra-iot/umbra/test/mqtttest"
 )
 
@@ -80,6 +81,108 @@ func TestWhatARequestShowsCountsForItAlone(t *testing.T) {
 		connack := make([]byte, 6) // two bytes of the frame, four of the packet
 		if _, err := io.ReadFull(e, connack); err != nil || (connack[5] == 0) != accepted {
 			t.Errorf("a WebSocket with the headers %q is answered with %x, %v", headers, connack, err)
+		}
+	}
+}
+
+// ends reads until the server closes the connection, and returns what it has said.
+func ends(t *testing.T, c net.Conn) string {
+	t.Helper()
+	said, err := io.ReadAll(c)
+	if timeout, ok := err.(net.Error); ok && timeout.Timeout() { //nolint:errorlint // of the socket
+		t.Errorf("the connection stays, after %.100q", said)
+	}
+	return string(said)
+}
+
+// TestBodiesThatDoNotCome announces bodies, with credentials and without, and never sends them. The connections end, and
+// do not keep others out for longer.
+func TestBodiesThatDoNotCome(t *testing.T) {
+	t.Parallel()
+	l := startLogin(t, "--store=memory:", "--request-timeout=500ms", "--listeners=http://127.0.0.1:0?max-connections=4")
+	root := "Authorization: Bearer " + l.token + "\r\n"
+	slow := map[string]string{ // by the first line and headers: the status
+		"POST /things/x/shadow\n":          "401",
+		"POST /things/x/shadow\n" + root:   "400",
+		"POST /mqtt\n":                     "426",
+		"GET /metrics\n":                   "401",
+		"GET /metrics\n" + root:            "200",
+		"GET /livez\n":                     "200",
+		"POST /v1/mapping-events\n" + root: "400",
+	}
+	for _, length := range []string{"Content-Length: 1000", "Transfer-Encoding: chunked"} {
+		conns := map[string]net.Conn{}
+		for request := range slow {
+			c := exchangeWith(t, l.HTTP())
+			line, headers, _ := strings.Cut(request, "\n")
+			_, _ = io.WriteString(c, line+" HTTP/1.1\r\nHost: x\r\n"+headers+length+"\r\n\r\n")
+			conns[request] = c
+		}
+		for request, c := range conns {
+			if said := ends(t, c); !strings.HasPrefix(said, "HTTP/1.1 "+slow[request]+" ") {
+				t.Errorf("%q with %s and no body is answered with %.100q, want %s", request, length, said, slow[request])
+			}
+		}
+	}
+	for range 4 {
+		_, _ = io.WriteString(open(t, l.Addr("http")), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+	}
+	for begin := time.Now(); ; {
+		c := open(t, l.Addr("http"))
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(c, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		if said, _ := io.ReadAll(c); strings.HasPrefix(string(said), "HTTP/1.1 200 ") {
+			break
+		}
+		if time.Since(begin) > patience {
+			t.Fatal("requests without bodies keep all others out")
+		}
+	}
+}
+
+// TestHTTPClientThatReadsNothing sends requests for ever and reads no answer: its connection ends.
+func TestHTTPClientThatReadsNothing(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:", "--request-timeout=300ms")
+	for _, path := range []string{"/livez", "/v1/openapi.json", "/metrics", "/nothing"} {
+		c := open(t, u.HTTP())
+		_ = c.SetDeadline(time.Now().Add(patience))
+		requests := strings.Repeat("GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n", 100)
+		for {
+			_, err := io.WriteString(c, requests)
+			if err == nil {
+				continue
+			}
+			if timeout, ok := err.(net.Error); ok && timeout.Timeout() { //nolint:errorlint // of the socket
+				t.Errorf("%s: the connection of a client that reads nothing stays", path)
+			}
+			break
+		}
+	}
+}
+
+// TestStreamOutlivesTheTimeOfRequests reads a stream for longer than a request may take, one with a body that does not
+// come too.
+func TestStreamOutlivesTheTimeOfRequests(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:", "--request-timeout=100ms")
+	for _, more := range []string{"", "Content-Length: 9\r\n"} {
+		e := exchangeWith(t, u.HTTP())
+		_, _ = io.WriteString(e, "GET /v1/events HTTP/1.1\r\nHost: x\r\n"+more+"\r\n")
+		resp, err := http.ReadResponse(e.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for begin := time.Now(); time.Since(begin) < 500*time.Millisecond; {
+			rest(t, http.MethodGet, u.URL()+"/livez", "")
+		}
+		rest(t, http.MethodPost, u.URL()+"/things/lamp/shadow", `{"state":{"desired":{"on":true}}}`)
+		lines := bufio.NewScanner(resp.Body)
+		for lines.Scan() && !strings.HasPrefix(lines.Text(), "data:") {
+			continue
+		}
+		if lines.Err() != nil || !strings.Contains(lines.Text(), `"lamp"`) {
+			t.Errorf("a stream with the headers %q ends with %q, %v", more, lines.Text(), lines.Err())
 		}
 	}
 }
