@@ -38,7 +38,7 @@ func (s *server) openAuthentication(cfg *config.Config) error {
 	}
 	who := authn.Options{
 		Methods: methods, Directory: s.directory, Passwords: password.NewChecker(password.Options{Parallel: cfg.PasswordChecks}),
-		Skew: cfg.Skew, BodyBytes: cfg.Broker.PayloadBytes, Reserve: s.strangers, Log: s.log,
+		Skew: cfg.Skew, BodyBytes: cfg.Broker.PayloadBytes, Reserve: s.reserve, Log: s.log,
 	}
 	if cfg.JWT.Keys != "" {
 		if who.JWT, err = newJWTs(cfg, s.log); err != nil {
@@ -84,21 +84,46 @@ func (s *server) endStale() (connections int) {
 	return s.broker.Recheck()
 }
 
-// authenticate finds out who makes a request.
+// authenticate finds out who makes a request. Its connection is that of a stranger no more.
 func (s *server) authenticate(r *http.Request) (*auth.Principal, error) {
-	c := gateConn(r)
+	p, err := s.identify(r)
+	if err == nil {
+		gateConn(r).Admit()
+	}
+	return p, err
+}
+
+// identify is authenticate for a request that leaves its connection what it is.
+func (s *server) identify(r *http.Request) (*auth.Principal, error) {
 	if s.authn == nil {
-		c.Admit()
 		return auth.Nobody(), nil
 	}
+	c := gateConn(r)
 	p, err := s.authn.Request(r, c.Listener(), c.Peer())
-	switch {
-	case err == nil:
-		c.Admit()
-	case errors.Is(err, authn.ErrTooLarge):
+	if errors.Is(err, authn.ErrTooLarge) {
 		err = &shadow.Error{Code: http.StatusRequestEntityTooLarge, Message: "The payload exceeds the maximum size allowed"}
 	}
 	return p, err
+}
+
+// reserve takes memory for the body of a request, of whom nobody knows yet who makes it.
+func (s *server) reserve(r *http.Request, bytes int) (release func(), ok bool) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.RequestTimeout)
+	defer cancel()
+	c := gateConn(r)
+	return c.Release, c.Reserve(ctx, bytes)
+}
+
+// estranged makes the connection of a request that of a stranger: a WebSocket is one until its CONNECT packet is
+// accepted, whatever its connection was before.
+func (s *server) estranged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := s.reserve(r, 0); !ok {
+			http.Error(w, "Too many connections", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // vouched lets the request that begins a WebSocket prove who its client is. One that shows nothing goes on: its
@@ -107,7 +132,7 @@ func (s *server) vouched(next http.Handler) http.Handler {
 	if s.authn == nil {
 		return next
 	}
-	guarded := rest.Guard(s.authenticate, s.log, next)
+	guarded := rest.Guard(s.identify, s.log, next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !authn.ShowsCredentials(r) {
 			next.ServeHTTP(w, r)

@@ -59,7 +59,7 @@ func (s *server) handler() http.Handler {
 	health := s.metrics.HTTP(api)
 	api = s.metrics.HTTP(rest.Guard(s.authenticate, s.log, api))
 	scrape := rest.Guard(s.authenticate, s.log, rest.Permit(options, auth.GetMetrics, s.metrics.Handler()))
-	webSocket := s.vouched(s.broker.WebSocket())
+	webSocket := s.estranged(s.vouched(s.broker.WebSocket()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch c := gateConn(r); {
 		case r.URL.Path == "/mqtt":

@@ -7,12 +7,13 @@ import (
 
 // Budget is memory that all strangers together may use. A nil Budget has no bound.
 type Budget struct {
+	size int
 	mu   sync.Mutex // guards left
 	left int
 }
 
 // NewBudget returns a budget of so many bytes.
-func NewBudget(bytes int) *Budget { return &Budget{left: bytes} }
+func NewBudget(bytes int) *Budget { return &Budget{size: bytes, left: bytes} }
 
 // Take reserves n bytes; false when there is less left.
 func (b *Budget) Take(n int) bool {
@@ -27,6 +28,9 @@ func (b *Budget) Take(n int) bool {
 	b.left -= n
 	return true
 }
+
+// fits reports whether n bytes could be taken if nobody else had any.
+func (b *Budget) fits(n int) bool { return b == nil || n <= b.size }
 
 // Give returns n bytes that were taken.
 func (b *Budget) Give(n int) {

@@ -32,6 +32,7 @@ type Conn struct {
 	through    bool                            // guarded by Gate.mu, as what follows
 	recheck    func(tls.ConnectionState) error // that the handshake has not asked; nil while there is none
 	stranger   bool                            // counts in the budget
+	reserved   int                             // of the budget, beside what each stranger costs
 	prev, next *Conn                           // among the strangers
 }
 
@@ -156,14 +157,64 @@ func (c *Conn) Complete(to *auth.Credentials) {
 
 // Admit says that the client has proved who it is, or needs not to: it is no stranger any more.
 func (c *Conn) Admit() {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	c.admit()
+}
+
+// admit is Admit for those who hold Gate.mu.
+func (c *Conn) admit() {
 	g := c.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.Budget.Give(c.reserved)
+	c.reserved = 0
 	if c.stranger {
 		c.stranger = false
 		g.strangers.remove(c)
 		g.Budget.Give(strangerBytes)
 	}
+}
+
+// Reserve takes n bytes of the budget for what the client sends to prove who it is. Until Admit the connection is a
+// stranger: if it was none any more, one that has just come. The bytes are given back by Release, by Admit, and when
+// the connection is pushed out or closed. False means that it is, that there never is so much, or that ctx has ended
+// before there was room.
+func (c *Conn) Reserve(ctx context.Context, n int) bool {
+	g := c.gate
+	c.Release()
+	need := n + c.dues()
+	if !g.Budget.fits(n+strangerBytes) || !g.makeRoom(need, ctx.Done()) {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.open[c]; !ok {
+		g.Budget.Give(need)
+		return false
+	}
+	c.reserved = n
+	if !c.stranger {
+		c.since, c.stranger = time.Now(), true
+		g.strangers.add(c)
+	}
+	return true
+}
+
+// dues is what c has to take of the budget to be a stranger.
+func (c *Conn) dues() int {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	if c.stranger {
+		return 0
+	}
+	return strangerBytes
+}
+
+// Release gives back what Reserve has taken. The connection stays a stranger.
+func (c *Conn) Release() {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	c.gate.Budget.Give(c.reserved)
+	c.reserved = 0
 }
 
 // Close implements [net.Conn].
@@ -182,10 +233,10 @@ func (c *Conn) cut() {
 
 // leave takes c out of all counts, and reports whether it had come through.
 func (c *Conn) leave() (through bool) {
-	c.Admit()
 	g := c.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	c.admit()
 	if _, ok := g.open[c]; ok {
 		delete(g.open, c)
 		if g.from[c.source]--; g.from[c.source] == 0 {

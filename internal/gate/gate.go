@@ -7,7 +7,9 @@
 // [Budget]. When it is used up, new connections wait in the kernel's queue until
 // the oldest stranger is a second old, and then push it out: one that means it
 // has proved itself by then, one that only wants to occupy a place is always the
-// oldest.
+// oldest. A client of HTTP proves itself with each request: while it does, what
+// it sends is that of a stranger, see [Conn.Reserve]. So nobody has a part of the
+// budget who cannot be pushed out.
 package gate
 
 import (
@@ -253,7 +255,7 @@ func (g *Gate) check(c *Conn, valid func(tls.ConnectionState) error) bool {
 
 // enter takes in a connection, as soon as there is room for it.
 func (g *Gate) enter(e *entrance, raw net.Conn) {
-	if !e.rate.wait(g.done) || !g.makeRoom() {
+	if !e.rate.wait(g.done) || !g.makeRoom(strangerBytes, nil) {
 		_ = raw.Close()
 		return
 	}
@@ -270,9 +272,9 @@ func (g *Gate) enter(e *entrance, raw net.Conn) {
 	g.arriving.Go(func() { g.greet(c) })
 }
 
-// makeRoom reserves what a stranger costs, and pushes out old ones for it. False means that the gate is closed.
-func (g *Gate) makeRoom() bool {
-	for !g.Budget.Take(strangerBytes) {
+// makeRoom reserves n bytes, and pushes out old strangers for it. False means that the gate is closed, or given up.
+func (g *Gate) makeRoom(n int, givenUp <-chan struct{}) bool {
+	for !g.Budget.Take(n) {
 		wait, old := g.oldest()
 		if old != nil {
 			g.pushedOut.Add(1)
@@ -282,6 +284,9 @@ func (g *Gate) makeRoom() bool {
 		t := time.NewTimer(min(wait, youth/10))
 		select {
 		case <-t.C:
+		case <-givenUp:
+			t.Stop()
+			return false
 		case <-g.done:
 			t.Stop()
 			return false

@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -248,6 +249,51 @@ func TestOldestStrangerMakesRoom(t *testing.T) {
 	}
 	if s := g.Stats(); s.Strangers != 3 || s.PushedOut != 2 {
 		t.Errorf("Stats() = %+v", s)
+	}
+}
+
+// TestKnownClientsBecomeStrangers has clients that are known reserve more than there is: each makes room for the next, and
+// who proves itself again stays.
+func TestKnownClientsBecomeStrangers(t *testing.T) {
+	t.Parallel()
+	const body = 1 << 20
+	g := gate.New(gate.Options{Budget: gate.NewBudget(2 * (body + 32<<10))})
+	a, err := g.Listen(t.Context(), gate.Spec{Kind: gate.HTTP, Address: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.Serve() }()
+	t.Cleanup(func() {
+		g.Close()
+		<-done
+	})
+	enter := func() *gate.Conn {
+		dial(t, a.String())
+		c, err := g.HTTP().Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.(*gate.Conn).Admit()
+		return c.(*gate.Conn)
+	}
+	proved := enter()
+	for range 4 {
+		if !proved.Reserve(t.Context(), body) {
+			t.Fatal("nothing is left of what was given back")
+		}
+		proved.Admit()
+		if !enter().Reserve(t.Context(), body) {
+			t.Fatal("who has reserved the budget does not make room")
+		}
+	}
+	if s := g.Stats(); s.Open != 3 || s.Strangers != 2 || s.PushedOut != 2 {
+		t.Errorf("Stats() = %+v, want two strangers and one who is known", s)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if proved.Reserve(gone, body) || proved.Reserve(t.Context(), 3*body) {
+		t.Error("more is reserved than there is")
 	}
 }
 

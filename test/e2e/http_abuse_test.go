@@ -186,3 +186,25 @@ func TestStreamOutlivesTheTimeOfRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestKnownClientsKeepNobodyOut has a client that is known announce signed bodies on many connections, and CONNECT packets
+// on WebSockets, which it never sends: what it occupies of the budget of strangers makes room for others.
+func TestKnownClientsKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	l := startLogin(t, "--store=memory:", "--stranger-bytes=4MiB", "--connect-bytes=1MiB", "--connect-timeout=1m", "--request-timeout=1m")
+	h := newHealth(t, l.Umbrad, mqtttest.Options{Username: "alice", Password: l.userPassword})
+	now := time.Now().UTC().Format("20060102T150405Z")
+	signed := "POST /things/x/shadow HTTP/1.1\r\nHost: x\r\nAuthorization: AWS4-HMAC-SHA256 Credential=" + l.keyID + "/" + now[:8] +
+		"/us-east-1/iotdata/aws4_request, SignedHeaders=host;x-amz-date, Signature=00\r\nX-Amz-Date: " + now + "\r\nContent-Length: 1000000\r\n\r\n"
+	known := "GET /things/lamp/shadow HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + l.token + "\r\n\r\n"
+	for range 3 {
+		for range 3 {
+			_, _ = io.WriteString(open(t, l.HTTP()), known+signed)
+			_, _ = io.WriteString(open(t, l.HTTP()), known+upgrade("Authorization: Bearer "+l.token+"\r\n")+frame(0x82, 1000, "\x10\x80\x80\x3c\x00\x04MQTT"))
+		}
+		h.check(t)
+	}
+	if status, body := l.do(t, http.MethodPost, "/things/lamp/shadow", `{"state":{"desired":{"on":true}}}`, l.root); status != http.StatusOK {
+		t.Errorf("POST shadow = %d %s", status, body)
+	}
+}

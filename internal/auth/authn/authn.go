@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -52,15 +53,11 @@ type Options struct {
 
 	Skew      time.Duration // of clocks, for signatures; default 5 min
 	BodyBytes int           // of signed requests; default 128 KiB
-	Reserve   Reserve       // memory for bodies of those who are not known yet; nil for no bound
-	Now       func() time.Time
-	Log       *slog.Logger // of failed logins, some of each address and some in all; default: discard
-}
-
-// Reserve is a budget of memory.
-type Reserve interface {
-	Take(n int) bool
-	Give(n int)
+	// Reserve takes memory for the body of a request by somebody who is not known yet, and returns how to give it
+	// back; false when there is none. Nil is no bound.
+	Reserve func(r *http.Request, bytes int) (release func(), ok bool)
+	Now     func() time.Time
+	Log     *slog.Logger // of failed logins, some of each address and some in all; default: discard
 }
 
 // Authenticator is an [auth.Authenticator] for MQTT, and authenticates requests

@@ -184,25 +184,19 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// budget is a [authn.Reserve] of so many bytes.
-type budget int
-
-func (b *budget) Take(n int) bool {
-	if n > int(*b) {
-		return false
-	}
-	*b -= budget(n)
-	return true
-}
-
-func (b *budget) Give(n int) { *b += budget(n) }
-
 // A signed body counts as what it is when its length is known, else as the longest there may be.
 func TestReserveForBodies(t *testing.T) {
 	t.Parallel()
 	c := write(t)
-	left := budget(50)
-	a := authn.New(authn.Options{Methods: methods(), Directory: directory(t, c.file), BodyBytes: 100, Reserve: &left})
+	left := 50
+	reserve := func(_ *http.Request, n int) (release func(), ok bool) {
+		if n > left {
+			return nil, false
+		}
+		left -= n
+		return func() { left += n }, true
+	}
+	a := authn.New(authn.Options{Methods: methods(), Directory: directory(t, c.file), BodyBytes: 100, Reserve: reserve})
 	for _, tt := range []struct {
 		length int64 // as announced
 		want   error

@@ -105,10 +105,11 @@ func (a *Authenticator) readBody(r *http.Request) ([]byte, error) {
 		if r.ContentLength > 0 {
 			size = int(r.ContentLength)
 		}
-		if !a.Reserve.Take(size) {
+		release, ok := a.Reserve(r, size)
+		if !ok {
 			return nil, fmt.Errorf("%w: too many signed requests at a time", auth.ErrUnavailable)
 		}
-		defer a.Reserve.Give(size)
+		defer release()
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, int64(a.BodyBytes)+1))
 	if err != nil {
