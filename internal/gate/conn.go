@@ -32,6 +32,7 @@ type Conn struct {
 	through    bool                            // guarded by Gate.mu, as what follows
 	recheck    func(tls.ConnectionState) error // that the handshake has not asked; nil while there is none
 	stranger   bool                            // counts in the budget
+	counted    netip.Addr                      // among the connections of an address; invalid when it is not
 	reserved   int                             // of the budget, beside what each stranger costs
 	prev, next *Conn                           // among the strangers
 }
@@ -41,6 +42,9 @@ func (c *Conn) begin(ctx context.Context) (forMQTT bool, err error) {
 	if len(c.entrance.Proxies) > 0 {
 		if err := c.readProxyHeader(); err != nil {
 			return false, err
+		}
+		if !c.gate.recount(c) {
+			return false, errTooMany
 		}
 	}
 	forMQTT = c.entrance.Kind == MQTT || c.entrance.Kind == MQTTS
@@ -239,8 +243,8 @@ func (c *Conn) leave() (through bool) {
 	c.admit()
 	if _, ok := g.open[c]; ok {
 		delete(g.open, c)
-		if g.from[c.source]--; g.from[c.source] == 0 {
-			delete(g.from, c.source)
+		if c.counted.IsValid() {
+			g.uncount(c.counted)
 		}
 		c.entrance.open--
 	}

@@ -91,7 +91,7 @@ type Options struct {
 	Log        *slog.Logger  // default: discard
 	Handshake  time.Duration // for PROXY header and TLS; default 10 s
 	Budget     *Budget       // default: no bound
-	PerAddress int           // connections at a time from one address, 0 for no bound
+	PerAddress int           // connections at a time from one address, behind proxies that of the client; 0 for no bound
 }
 
 // strangerBytes is what a stranger is counted as: its buffers, its goroutine, and the handshake.
@@ -314,15 +314,44 @@ func (g *Gate) register(c *Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed || c.entrance.Connections > 0 && c.entrance.open >= c.entrance.Connections ||
-		g.PerAddress > 0 && len(c.entrance.Proxies) == 0 && g.from[c.source] >= g.PerAddress {
+		len(c.entrance.Proxies) == 0 && !g.countAs(c, c.source) {
 		return false
 	}
 	c.entrance.open++
-	g.from[c.source]++
 	g.open[c] = struct{}{}
 	c.since, c.stranger = time.Now(), true
 	g.strangers.add(c)
 	return true
+}
+
+// countAs counts c as one of an address, unless it is one too many.
+func (g *Gate) countAs(c *Conn, a netip.Addr) bool {
+	if g.PerAddress > 0 && g.from[a] >= g.PerAddress {
+		return false
+	}
+	g.from[a]++
+	c.counted = a
+	return true
+}
+
+// uncount takes one from the connections of an address.
+func (g *Gate) uncount(a netip.Addr) {
+	if g.from[a]--; g.from[a] == 0 {
+		delete(g.from, a)
+	}
+}
+
+// recount counts c as one of the address that its proxy has told, unless it is one too many. What a proxy asks for
+// itself counts nowhere.
+func (g *Gate) recount(c *Conn) bool {
+	a := addrOf(c.remote)
+	if !a.IsValid() {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, isOpen := g.open[c]
+	return isOpen && g.countAs(c, a)
 }
 
 // refuse closes a connection for which there is no place, and says so once a second at most.
@@ -331,7 +360,7 @@ func (g *Gate) refuse(c *Conn) {
 	_ = c.raw.Close()
 	now := time.Now().UnixNano()
 	if last := g.told.Load(); now-last > int64(time.Second) && g.told.CompareAndSwap(last, now) {
-		g.Log.Warn("connections are refused: too many", "listener", c.entrance.Name, "remote", c.source, "refused", g.refused.Load())
+		g.Log.Warn("connections are refused: too many", "listener", c.entrance.Name, "remote", addrOf(c.RemoteAddr()), "refused", g.refused.Load())
 	}
 }
 
@@ -348,6 +377,11 @@ func (g *Gate) greet(c *Conn) {
 	deadline, _ := ctx.Deadline()
 	_ = c.raw.SetDeadline(deadline)
 	forMQTT, err := c.begin(ctx)
+	if errors.Is(err, errTooMany) {
+		_ = c.Close()
+		g.refuse(c)
+		return
+	}
 	if err != nil {
 		g.unfinished.Add(1)
 		g.Log.Debug("connection refused", "listener", c.entrance.Name, "remote", c.RemoteAddr().String(), "error", err)
@@ -421,4 +455,7 @@ func addrOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-var errProxy = errors.New("gate: PROXY header expected")
+var (
+	errProxy   = errors.New("gate: PROXY header expected")
+	errTooMany = errors.New("gate: too many connections from one address")
+)

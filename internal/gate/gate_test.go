@@ -379,3 +379,39 @@ func eventually(t *testing.T, what string, done func() bool) {
 		}
 	}
 }
+
+// TestBoundOfAnAddressBehindAProxy counts the address that the header tells, and not that of the proxy.
+func TestBoundOfAnAddressBehindAProxy(t *testing.T) {
+	t.Parallel()
+	spec := gate.Spec{Kind: gate.MQTT, Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	g, addr := open(t, gate.Options{PerAddress: 2}, spec)
+	enter := func(header []byte) net.Conn {
+		c := dial(t, addr)
+		_, _ = c.Write(header)
+		return c
+	}
+	other := bytes.Replace(proxyHeader(), []byte{192, 0, 2, 7}, []byte{192, 0, 2, 8}, 1)
+	first := enter(proxyHeader())
+	for _, c := range []net.Conn{first, enter(proxyHeader()), enter(other)} {
+		if hello(c) != "mqtt" {
+			t.Fatal("two clients of an address and one of another do not get in")
+		}
+	}
+	if hello(enter(proxyHeader())) == "mqtt" {
+		t.Error("a third client of an address gets in")
+	}
+	if s := g.Stats(); s.Open != 3 || s.Refused != 1 || s.HandshakesFailed != 0 {
+		t.Errorf("Stats() = %+v", s)
+	}
+	_ = first.Close()
+	eventually(t, "two connections", func() bool { return g.Stats().Open == 2 })
+	if hello(enter(proxyHeader())) != "mqtt" {
+		t.Error("nobody gets the place that has become free")
+	}
+	local := []byte("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00")
+	for range 3 {
+		if hello(enter(local)) != "mqtt" {
+			t.Error("what the proxy asks for itself counts")
+		}
+	}
+}
