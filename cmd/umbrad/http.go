@@ -57,7 +57,7 @@ func (s *server) handler() http.Handler {
 	}
 	api := rest.New(options)
 	health := s.metrics.HTTP(api)
-	api = s.metrics.HTTP(rest.Guard(s.authenticate, s.log, api))
+	api = s.metrics.HTTP(rest.RefuseOtherSites(s.cfg.Origins, s.log, rest.Guard(s.authenticate, s.log, api)))
 	scrape := rest.Guard(s.authenticate, s.log, rest.Permit(options, auth.GetMetrics, s.metrics.Handler()))
 	webSocket := s.estranged(s.vouched(s.broker.WebSocket()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

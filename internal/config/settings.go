@@ -83,7 +83,7 @@ func (c *Config) listenerSettings() []Setting {
 		},
 		{
 			Name: "websocket-origins", Group: group, value: origins{&c.Origins},
-			Help: "sites whose pages may connect over WebSocket, besides those of the server's own host and port: hosts, or origins such as `https://app.example`, with commas between them; `*` and `?` are wildcards, and `*` alone is every site",
+			Help: "sites whose pages may connect over WebSocket and change things over HTTP, besides those of the server's own host and port: hosts, or origins such as `https://app.example`, with commas between them; `*` and `?` are wildcards, and `*` alone is every site",
 		},
 		{
 			Name: "proxy-from", Group: group, value: prefixes{&c.Proxies},

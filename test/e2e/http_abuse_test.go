@@ -207,3 +207,16 @@ func TestKnownClientsKeepNobodyOut(t *testing.T) {
 		t.Errorf("POST shadow = %d %s", status, body)
 	}
 }
+
+// TestPagesOfOtherSites has a browser send what needs no leave of the server: a body that is plain text.
+func TestPagesOfOtherSites(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:", "--websocket-origins=https://app.example")
+	for origin, want := range map[string]string{"https://evil.example": "403", "https://app.example": "200", "http://x": "200"} {
+		e := exchangeWith(t, u.HTTP())
+		_, _ = io.WriteString(e, "POST /things/lamp/shadow HTTP/1.1\r\nHost: x\r\nOrigin: "+origin+"\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n"+`{"state":{}}`)
+		if head := readHead(t, e); !strings.HasPrefix(head, "HTTP/1.1 "+want+" ") {
+			t.Errorf("a request of a page of %s is answered with %s, want %s", origin, head, want)
+		}
+	}
+}
