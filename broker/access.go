@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -254,4 +255,36 @@ func (c *conn) expire() {
 			}
 		}
 	})
+}
+
+// tally counts what principals have. The zero value is ready; nobody in particular, "", is not counted.
+type tally struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+// add counts one more, unless there are most already; 0 is no bound.
+func (t *tally) add(id string, most int) bool {
+	if id == "" {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if most > 0 && t.n[id] >= most {
+		return false
+	}
+	t.n = put(t.n, id, t.n[id]+1)
+	return true
+}
+
+// remove counts one less.
+func (t *tally) remove(id string) {
+	if id == "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n[id]--; t.n[id] <= 0 {
+		delete(t.n, id)
+	}
 }

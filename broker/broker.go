@@ -114,6 +114,7 @@ type Broker struct {
 	keepGhosts bool
 	listener   *listener.Listener
 	clients    registry
+	principals tally // of their connections
 	index      *topic.Index[*client]
 	retained   *retained.Store
 	system     system

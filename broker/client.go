@@ -350,6 +350,7 @@ func (c *client) detach(k *conn, end *cause) {
 // in the aftermath, another one waits. mu is held.
 func (c *client) release(end *cause, now int64, a *aftermath) {
 	k := c.conn
+	c.b.principals.remove(known(k.principal))
 	if k.expiring != nil {
 		k.expiring.Stop()
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"math"
 	"net"
 	"strings"
@@ -194,8 +195,14 @@ func (c *conn) own(cl *client, a *aftermath) (packets.Code, <-chan struct{}) {
 		cl.release(&end, now, a)
 	}
 	cl.stopTimer()
+	if !c.b.principals.add(known(c.principal), c.b.limits.PerPrincipal) {
+		c.tell(slog.LevelWarn, "connection refused: the principal has too many", "principal", c.principal.String())
+		cl.settle(now, a)
+		return packets.ErrQuotaExceeded, nil
+	}
 	if c.cleanStart || cl.sess.Over(now) {
 		if cl.bequeath(a) {
+			c.b.principals.remove(known(c.principal))
 			return c.awaitEnd(cl, now, a)
 		}
 		cl.sendWill(a)

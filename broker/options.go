@@ -25,6 +25,7 @@ type Limits struct {
 	OutgoingBytes     int           // written to one connection and not yet taken by the network; default 1 MiB
 	ConnectBytes      int           // of the CONNECT packet, the only one of clients that are not known yet; default 64 KiB
 	Subscriptions     int           // of one session; default 10000
+	PerPrincipal      int           // connections of one principal at a time; those of nobody are not counted; default: no bound
 	SubscribeFilters  int           // in one SUBSCRIBE packet; default 1000
 	MessageRate       int           // PUBLISH packets per second of one connection; faster ones are read later; default: no bound
 	ByteRate          int           // the same in bytes of PUBLISH packets; default: no bound

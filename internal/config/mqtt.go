@@ -9,6 +9,10 @@ func (c *Config) floodSettings() []Setting {
 			Help: "a CONNECT packet, the only one that is read of clients that are not known yet",
 		},
 		{
+			Name: "principal-connections", Group: group, Default: "0", value: integer[int]{&c.Broker.PerPrincipal, 0, 1 << 30},
+			Help: "MQTT connections of one principal at a time, on this node; further ones are refused (MQTT 5: 0x97); 0 is no bound, for fleets whose devices share a password",
+		},
+		{
 			Name: "subscriptions", Group: group, Default: "10000", AWS: "50", value: integer[int]{&c.Broker.Subscriptions, 1, 1 << 30},
 			Help: "subscriptions of one session",
 		},
