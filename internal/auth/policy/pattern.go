@@ -119,7 +119,7 @@ func (p *part) resolve(values []value) (text string, ok bool) {
 	if p.kind == partText {
 		return p.text, true
 	}
-	if v := &values[p.ref]; v.single && !(v.path && p.things) {
+	if v := &values[p.ref]; v.single && (!v.path || !p.things) {
 		return v.text, true
 	}
 	return p.text, p.defined
