@@ -38,7 +38,9 @@ func BenchmarkAuthorization(b *testing.B) {
 	}
 }
 
-func benchmarkMessages(b *testing.B, o broker.Options) {
+// serve runs a broker until the benchmark ends, and returns its address.
+func serve(b *testing.B, o broker.Options) (ctx context.Context, addr string) {
+	b.Helper()
 	s, err := broker.New(o)
 	if err != nil {
 		b.Fatal(err)
@@ -51,15 +53,20 @@ func benchmarkMessages(b *testing.B, o broker.Options) {
 	served := make(chan error, 1)
 	go func() { served <- s.ServeTCP(l) }()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	defer func() {
+	b.Cleanup(func() {
+		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			b.Error(err)
 		}
 		<-served
-	}()
+	})
+	return ctx, l.Addr().String()
+}
+
+func benchmarkMessages(b *testing.B, o broker.Options) {
+	ctx, addr := serve(b, o)
 	connect := func(id string) *mqtttest.Client {
-		c, err := mqtttest.Dial(ctx, l.Addr().String(), mqtttest.Options{ClientID: id, Username: id, Password: "secret"})
+		c, err := mqtttest.Dial(ctx, addr, mqtttest.Options{ClientID: id, Username: id, Password: "secret"})
 		if err != nil {
 			b.Fatal(err)
 		}

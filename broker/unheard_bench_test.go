@@ -2,41 +2,17 @@ package broker_test
 
 import (
 	"bytes"
-	"context"
-	"net"
 	"testing"
-	"time"
 
 	"github.com/umbra-iot/umbra/broker"
-	"github.com/umbra-iot/umbra/statestore"
-	"github.com/umbra-iot/umbra/statestore/memstore"
 	"github.com/umbra-iot/umbra/test/mqtttest"
-	"github.com/umbra-iot/umbra/things"
 )
 
 // BenchmarkUnheard is the processor time of a QoS 0 message that nobody gets, 10,000 of them between two that are acknowledged.
 func BenchmarkUnheard(b *testing.B) {
 	const messages = 10_000
-	s, err := broker.New(broker.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	s.SetService(things.New(things.Options{Store: memstore.New(statestore.Options{}), Publisher: s}))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.ServeTCP(l) }()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	defer func() {
-		if err := s.Shutdown(ctx); err != nil {
-			b.Error(err)
-		}
-		<-served
-	}()
-	c, err := mqtttest.Dial(ctx, l.Addr().String(), mqtttest.Options{})
+	ctx, addr := serve(b, broker.Options{})
+	c, err := mqtttest.Dial(ctx, addr, mqtttest.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
