@@ -359,6 +359,9 @@ func TestCredentialThatGoesDuringTheLogin(t *testing.T) {
 	if _, ack := s.tryConnect(t, login("bob", "bob")); ack.ReasonCode != 0x86 {
 		t.Errorf("CONNACK = %#x, want 0x86", ack.ReasonCode)
 	}
+	if n := s.Stats().Sessions; n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
 }
 
 func TestConnectionEndsWithItsCredential(t *testing.T) {
@@ -379,6 +382,9 @@ func TestConnectionsOfAPrincipalAreBounded(t *testing.T) {
 	s.connect(t, login("bob", "two")) // takes the place of the one before
 	if _, ack := s.tryConnect(t, login("bob", "three")); ack.ReasonCode != 0x97 {
 		t.Errorf("CONNACK of a third connection = %#x, want 0x97", ack.ReasonCode)
+	}
+	if n := s.Stats().Sessions; n != 2 {
+		t.Errorf("%d sessions, want two", n)
 	}
 	s.connect(t, login("alice", "three"))
 	first.leave()

@@ -183,6 +183,7 @@ func (c *conn) own(cl *client, a *aftermath) (packets.Code, <-chan struct{}) {
 		return packets.ErrNotAuthorized, nil
 	}
 	if code := c.mayStay(); code != packets.CodeSuccess { // something has changed since it was admitted: Recheck did not see it
+		cl.settle(now, a) // it may have been made for this connection
 		return code, nil
 	}
 	if cl.departing != nil {
