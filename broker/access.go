@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -42,11 +41,11 @@ func (c *conn) authenticate(shown *auth.Credentials) packets.Code {
 	if c.b.who == nil {
 		return packets.CodeSuccess
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.b.limits.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), c.limits.ConnectTimeout)
 	defer cancel()
 	p, err := c.b.who.Authenticate(ctx, shown)
 	if err == nil {
-		c.principal = p
+		c.principal, c.owner = p, p.Owner()
 		return packets.CodeSuccess
 	}
 	c.b.log.Debug("client is not authenticated", "client_id", c.clientID, "username", shown.Username,
@@ -178,6 +177,7 @@ func (c *client) restoreOwner(value []byte) error {
 		}
 	}
 	c.principal, c.ownerKept = p, p != nil
+	c.charge(p.Owner(), 0)
 	if c.b.guard != nil {
 		c.rights.Store(&box{c.b.guard.Rights(p, auth.Link{MQTT: true, ClientID: c.id, Persistent: true})})
 	}
@@ -255,36 +255,4 @@ func (c *conn) expire() {
 			}
 		}
 	})
-}
-
-// tally counts what principals have. The zero value is ready; nobody in particular, "", is not counted.
-type tally struct {
-	mu sync.Mutex
-	n  map[string]int
-}
-
-// add counts one more, unless there are most already; 0 is no bound.
-func (t *tally) add(id string, most int) bool {
-	if id == "" {
-		return true
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if most > 0 && t.n[id] >= most {
-		return false
-	}
-	t.n = put(t.n, id, t.n[id]+1)
-	return true
-}
-
-// remove counts one less.
-func (t *tally) remove(id string) {
-	if id == "" {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.n[id]--; t.n[id] <= 0 {
-		delete(t.n, id)
-	}
 }

@@ -374,26 +374,6 @@ func TestConnectionEndsWithItsCredential(t *testing.T) {
 	bob.wantMessage("will/alice") // her time is over, but she was to be trusted until now
 }
 
-func TestConnectionsOfAPrincipalAreBounded(t *testing.T) {
-	t.Parallel()
-	s := start(t, broker.Options{Authenticator: users{}, Guard: &denials{}, Limits: broker.Limits{PerPrincipal: 2}})
-	first := s.connect(t, login("bob", "one"))
-	s.connect(t, login("bob", "two"))
-	s.connect(t, login("bob", "two")) // takes the place of the one before
-	if _, ack := s.tryConnect(t, login("bob", "three")); ack.ReasonCode != 0x97 {
-		t.Errorf("CONNACK of a third connection = %#x, want 0x97", ack.ReasonCode)
-	}
-	if n := s.Stats().Sessions; n != 2 {
-		t.Errorf("%d sessions, want two", n)
-	}
-	s.connect(t, login("alice", "three"))
-	first.leave()
-	eventually(t, "a place is free", func() bool {
-		_, ack := s.tryConnect(t, login("bob", "one"))
-		return ack.ReasonCode == 0
-	})
-}
-
 // A will that waits is not sent when the credential of its owner is taken back.
 func TestWillGoesWithTheCredentialOfItsOwner(t *testing.T) {
 	t.Parallel()

@@ -41,6 +41,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/quiet"
+	"github.com/umbra-iot/umbra/internal/quota"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/things"
 )
@@ -64,6 +65,13 @@ type Options struct {
 	// Strangers is the memory that CONNECT packets of more than 4 KiB may take before their clients are
 	// known; nil is no bound.
 	Strangers Reserve
+
+	// Listeners have the limits of connections of the listeners, by name, that have their own. What is not of
+	// one connection, or its principal, stays that of Limits. A connection that is an auth.Peer knows its listener.
+	Listeners map[string]Limits
+
+	// Quotas count what principals use, and bound it by the limits of their connections; nil for no bounds.
+	Quotas *quota.Book
 
 	// Guard says what a client may do: connect with its client id, publish, subscribe, receive. With nil
 	// everybody may do everything.
@@ -92,7 +100,8 @@ type Options struct {
 // Broker is an MQTT server. Its methods may be called at the same time.
 type Broker struct {
 	log       *slog.Logger
-	limits    Limits
+	limits    Limits             // of connections whose listener has none of its own
+	listeners map[string]*Limits // by name
 	profile   Profile
 	quiet     *quiet.Log // for what clients can bring about as often as they like
 	clock     func() time.Time
@@ -114,7 +123,7 @@ type Broker struct {
 	keepGhosts bool
 	listener   *listener.Listener
 	clients    registry
-	principals tally // of their connections
+	quotas     *quota.Book
 	index      *topic.Index[*client]
 	retained   *retained.Store
 	system     system
@@ -148,20 +157,31 @@ func New(o Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		log:       o.Log,
-		quiet:     quiet.New(o.Log, o.Now),
-		limits:    limits,
-		profile:   o.Profile,
-		clock:     o.Now,
-		guard:     o.Guard,
-		who:       o.Authenticator,
-		origins:   o.Origins,
-		version:   o.Version,
-		clients:   registry{m: map[string]*client{}},
-		greeting:  map[*conn]struct{}{},
-		index:     topic.NewIndex[*client](limits.TopicLevels),
-		retained:  retained.New(retained.Limits{Messages: limits.RetainedMessages, Bytes: limits.RetainedBytes}),
+		log:      o.Log,
+		quiet:    quiet.New(o.Log, o.Now),
+		limits:   limits,
+		profile:  o.Profile,
+		clock:    o.Now,
+		guard:    o.Guard,
+		who:      o.Authenticator,
+		origins:  o.Origins,
+		version:  o.Version,
+		clients:  registry{m: map[string]*client{}},
+		greeting: map[*conn]struct{}{},
+		index:    topic.NewIndex[*client](limits.TopicLevels),
+		retained: retained.New(retained.Limits{
+			Messages: limits.RetainedMessages, Bytes: limits.RetainedBytes,
+			OwnerMessages: limits.PrincipalRetained, OwnerBytes: limits.PrincipalRetainedBytes,
+		}),
 		strangers: o.Strangers,
+		quotas:    o.Quotas,
+		listeners: map[string]*Limits{},
+	}
+	for name, l := range o.Listeners {
+		if l, err = l.withDefaults(); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		b.listeners[name] = &l
 	}
 	if o.Store != nil {
 		b.store, b.kept.b = o.Store, b
@@ -228,6 +248,18 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	err = errors.Join(err, b.waitTasks(ctx))
 	b.mapper.close()
 	return err
+}
+
+// limitsOf returns the limits of a connection.
+func (b *Broker) limitsOf(raw net.Conn) *Limits {
+	if peer, ok := raw.(auth.Peer); ok && len(b.listeners) > 0 {
+		var shown auth.Credentials
+		peer.Complete(&shown)
+		if own := b.listeners[shown.Listener]; own != nil {
+			return own
+		}
+	}
+	return &b.limits
 }
 
 // greet counts c among the connections that no client id has yet.

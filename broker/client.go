@@ -9,6 +9,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/quota"
 	"github.com/umbra-iot/umbra/shadow"
 )
 
@@ -43,6 +44,8 @@ type client struct {
 	principal    *auth.Principal // to whom the session belongs, nil for nobody in particular
 	ownerChanged bool            // since it was drained
 	ownerKept    bool            // it is in the store
+	charged      charged         // to the account of the principal
+	connects     quota.Meter     // CONNECT packets with the client id
 
 	fetching    *fetching     // messages are on their way from the store, nil when there are none
 	held        int64         // bytes of messages, as far as they are in Broker.held
@@ -350,7 +353,7 @@ func (c *client) detach(k *conn, end *cause) {
 // in the aftermath, another one waits. mu is held.
 func (c *client) release(end *cause, now int64, a *aftermath) {
 	k := c.conn
-	c.b.principals.remove(known(k.principal))
+	c.b.quotas.Give(k.owner, quota.Connections, 1)
 	if k.expiring != nil {
 		k.expiring.Stop()
 	}
@@ -395,6 +398,7 @@ func (c *client) settle(now int64, a *aftermath) {
 	if over && c.leaving == nil && c.departing == nil && !c.bequeath(a) {
 		c.sess.Forget()
 		c.save() // before there can be another client of the same id
+		c.charge("", 0)
 		c.b.clients.remove(c)
 		return
 	}

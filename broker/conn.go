@@ -15,6 +15,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/presence"
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/quota"
 )
 
 // conn is one network connection.
@@ -23,14 +24,16 @@ import (
 // other goroutines know of the connection.
 type conn struct {
 	net.Conn
-	b   *Broker
-	out outbox
+	b      *Broker
+	out    outbox
+	limits *Limits // of its listener
 
 	// From the CONNECT packet.
 	connected     bool // a CONNECT packet came
 	clientID      string
 	username      string          // as shown, for mappings
 	principal     *auth.Principal // nil for nobody in particular
+	owner         string          // of the principal, "" for nobody in particular
 	rights        auth.Rights     // nil: everything is allowed
 	assignedID    bool
 	version       wire.Version
@@ -56,7 +59,7 @@ type conn struct {
 	aliases map[uint16]string // topic aliases of the client; of the reading goroutine
 	shown   shown             // properties of the packet in hand; of the reading goroutine
 
-	pace      pace
+	pace      quota.Meter
 	armed     time.Time // read deadline that is set, after the CONNECT packet
 	unlimited bool      // there is none
 
@@ -96,13 +99,13 @@ func (b *Broker) handle(raw net.Conn) {
 
 // newConn has what handle is not to have on the stack, see conn.serve.
 func (b *Broker) newConn(raw net.Conn) *conn {
-	c := &conn{Conn: raw, b: b}
+	c := &conn{Conn: raw, b: b, limits: b.limitsOf(raw)}
 	c.out = outbox{
-		raw: raw, pool: &b.buffers, timeout: b.limits.WriteTimeout, limit: b.limits.OutgoingBytes,
+		raw: raw, pool: &b.buffers, timeout: c.limits.WriteTimeout, limit: c.limits.OutgoingBytes,
 		drained: c.drained, written: func(n int) { b.count.bytesOut.Add(int64(n)) },
 	}
 	c.out.init()
-	c.acks.init(c, int(b.limits.ReceiveMaximum))
+	c.acks.init(c, int(c.limits.ReceiveMaximum))
 	return c
 }
 
@@ -110,7 +113,7 @@ func (b *Broker) newConn(raw net.Conn) *conn {
 func (c *conn) finish() {
 	end := c.fail(cause{code: 0x80, reason: reasonServer})
 	if c.out.cutOff() {
-		c.tell(slog.LevelInfo, "connection ended because the client reads nothing", "timeout", c.b.limits.WriteTimeout)
+		c.tell(slog.LevelInfo, "connection ended because the client reads nothing", "timeout", c.limits.WriteTimeout)
 	}
 	c.acks.stop()
 	c.b.greeted(c)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"log/slog"
 	"math"
 	"net"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/umbra-iot/umbra/broker/listener"
 	"github.com/umbra-iot/umbra/broker/session"
 	"github.com/umbra-iot/umbra/broker/wire"
+	"github.com/umbra-iot/umbra/internal/quota"
 )
 
 // connect handles CONNECT.
@@ -45,18 +45,18 @@ func (c *conn) take(pk *packets.Packet) {
 	c.cleanStart = pk.Connect.Clean
 	c.askedAlive = time.Duration(pk.Connect.Keepalive) * time.Second
 	c.keepAlive = c.b.profile.keepAlive(c.askedAlive)
-	if limit := c.b.limits.KeepAlive; limit != 0 && c.version >= wire.V5 && (c.keepAlive == 0 || c.keepAlive > limit) {
+	if limit := c.limits.KeepAlive; limit != 0 && c.version >= wire.V5 && (c.keepAlive == 0 || c.keepAlive > limit) {
 		c.keepAlive = limit
 	}
 	c.receiveMax = pk.Properties.ReceiveMaximum
 	c.packetMax = pk.Properties.MaximumPacketSize
-	c.toClient.max = min(pk.Properties.TopicAliasMaximum, c.b.limits.TopicAliasMaximum)
+	c.toClient.max = min(pk.Properties.TopicAliasMaximum, c.limits.TopicAliasMaximum)
 	c.noProblem = pk.Properties.RequestProblemInfoFlag && pk.Properties.RequestProblemInfo == 0
 	c.askedExpiry = pk.Properties.SessionExpiryInterval
 	if c.version < wire.V5 && !c.cleanStart {
 		c.askedExpiry = math.MaxUint32
 	}
-	c.expiry = c.b.limits.sessionExpiry(c.askedExpiry)
+	c.expiry = c.limits.sessionExpiry(c.askedExpiry)
 	c.username = string(pk.Connect.Username)
 	if pk.Connect.WillFlag {
 		c.will = newWill(pk, c.shown.will)
@@ -129,6 +129,9 @@ func (c *conn) accept(pk *packets.Packet) packets.Code {
 	if c.b.journal.Err() != nil && (c.expiry > 0 || c.will != nil) {
 		return packets.ErrServerUnavailable
 	}
+	if code := c.awaitTurn(); code != packets.CodeSuccess {
+		return code
+	}
 	if code := c.takeOver(); code != packets.CodeSuccess {
 		return code
 	}
@@ -146,7 +149,7 @@ func (c *conn) accept(pk *packets.Packet) packets.Code {
 func (c *conn) identify() packets.Code {
 	switch {
 	case c.clientID != "":
-		if len(c.clientID) > c.b.limits.ClientIDBytes {
+		if len(c.clientID) > c.limits.ClientIDBytes {
 			return packets.ErrClientIdentifierNotValid
 		}
 	case c.version < wire.V5 && !c.cleanStart: // [MQTT-3.1.3-8] of 3.1.1
@@ -196,14 +199,13 @@ func (c *conn) own(cl *client, a *aftermath) (packets.Code, <-chan struct{}) {
 		cl.release(&end, now, a)
 	}
 	cl.stopTimer()
-	if !c.b.principals.add(known(c.principal), c.b.limits.PerPrincipal) {
-		c.tell(slog.LevelWarn, "connection refused: the principal has too many", "principal", c.principal.String())
+	if !c.mayHave(cl) {
 		cl.settle(now, a)
 		return packets.ErrQuotaExceeded, nil
 	}
 	if c.cleanStart || cl.sess.Over(now) {
 		if cl.bequeath(a) {
-			c.b.principals.remove(known(c.principal))
+			c.b.quotas.Give(c.owner, quota.Connections, 1)
 			return c.awaitEnd(cl, now, a)
 		}
 		cl.sendWill(a)
@@ -269,9 +271,9 @@ func (c *conn) welcome() []byte {
 	if c.keepAlive != c.askedAlive {
 		p.ServerKeepAlive, p.ServerKeepAliveFlag = uint16(c.keepAlive/time.Second), true
 	}
-	p.ReceiveMaximum = c.b.limits.ReceiveMaximum
-	p.MaximumPacketSize = uint32(c.b.limits.packetBytes())
-	p.TopicAliasMaximum = c.b.limits.TopicAliasMaximum
+	p.ReceiveMaximum = c.limits.ReceiveMaximum
+	p.MaximumPacketSize = uint32(c.limits.packetBytes())
+	p.TopicAliasMaximum = c.limits.TopicAliasMaximum
 	if c.b.profile.NoQoS2 {
 		p.MaximumQos, p.MaximumQosFlag = 1, true // [MQTT-3.2.2-9]
 	}
@@ -369,7 +371,7 @@ func (c *conn) disconnect(pk *packets.Packet) bool {
 		if c.askedExpiry == 0 && pk.Properties.SessionExpiryInterval != 0 {
 			return c.reject(packets.ErrProtocolViolationZeroNonZeroExpiry) // MQTT 5, 3.14.2.2.2
 		}
-		expiry := c.b.limits.sessionExpiry(pk.Properties.SessionExpiryInterval)
+		expiry := c.limits.sessionExpiry(pk.Properties.SessionExpiryInterval)
 		c.client.withSession(c, func() {
 			c.client.sess.SetExpiry(expiry)
 			c.client.persistent.Store(expiry > 0)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -31,10 +32,11 @@ const (
 const keyWill = "w"
 
 // storedFormat is the version of the format of wills and retained messages, their first byte. A will that is a request
-// has a number more, and another format.
+// has a number more, a retained message of somebody an owner: they have another format.
 const (
-	storedFormat = 1
-	numberedWill = 2
+	storedFormat  = 1
+	numberedWill  = 2
+	ownedRetained = 2
 )
 
 // errStored is the cause of errors about items that the broker cannot have written.
@@ -197,8 +199,7 @@ func (k *keptMessages) Drain(b *journal.Batch) {
 		it := statestore.Item{Space: spaceRetained, Partition: retainedPartition(name), Key: []byte(name)}
 		if ok {
 			from := len(b.Buf)
-			b.Buf = binary.AppendUvarint(append(b.Buf, storedFormat), uint64(m.Modified))
-			b.Buf = wire.AppendRecord(b.Buf, m.Message)
+			b.Buf = appendRetained(b.Buf, m)
 			it.Value = b.Buf[from:len(b.Buf):len(b.Buf)]
 		}
 		b.Items = append(b.Items, it)
@@ -207,6 +208,43 @@ func (k *keptMessages) Drain(b *journal.Batch) {
 
 // Stored implements journal.Source.
 func (k *keptMessages) Stored() {}
+
+// appendRetained appends the stored form of a retained message.
+func appendRetained(dst []byte, m retained.Message) []byte {
+	format := byte(storedFormat)
+	if m.Owner != "" {
+		format = ownedRetained
+	}
+	dst = binary.AppendUvarint(append(dst, format), uint64(m.Modified))
+	if m.Owner != "" {
+		dst = binary.AppendUvarint(dst, uint64(len(m.Owner)))
+		dst = append(dst, m.Owner...)
+	}
+	return wire.AppendRecord(dst, m.Message)
+}
+
+// parseRetained returns a retained message from its stored form.
+func parseRetained(value []byte) (m retained.Message, err error) {
+	if len(value) == 0 || value[0] != storedFormat && value[0] != ownedRetained {
+		return m, errStored
+	}
+	modified, n := binary.Uvarint(value[1:])
+	if n <= 0 {
+		return m, errStored
+	}
+	rest := value[1+n:]
+	if value[0] == ownedRetained {
+		length, n := binary.Uvarint(rest)
+		if n <= 0 || length > uint64(len(rest)-n) {
+			return m, errStored
+		}
+		end := n + int(length)
+		m.Owner, rest = unique.Make(string(rest[n:end])).Value(), rest[end:]
+	}
+	m.Modified = int64(modified)
+	m.Message, err = wire.ParseRecord(rest)
+	return m, err //nolint:wrapcheck // the caller says of what
+}
 
 // retainedPartition spreads retained messages, so that no partition is too large to be read at once.
 func retainedPartition(name string) string {
@@ -263,18 +301,11 @@ func (b *Broker) Start() {
 }
 
 func (b *Broker) restoreRetained(it statestore.Item) error {
-	if len(it.Value) == 0 || it.Value[0] != storedFormat {
-		return errStored
-	}
-	modified, n := binary.Uvarint(it.Value[1:])
-	if n <= 0 {
-		return errStored
-	}
-	m, err := wire.ParseRecord(it.Value[1+n:])
+	m, err := parseRetained(it.Value)
 	if err != nil {
 		return err
 	}
-	b.retained.Restore(retained.Message{Message: m, Modified: int64(modified)})
+	b.retained.Restore(m)
 	return nil
 }
 
@@ -351,7 +382,7 @@ func (r *restorer) restore(c *client) error {
 	if err != nil {
 		return err
 	}
-	w.principal = known(c.principal)
+	w.owner, w.principal = c.principal, known(c.principal)
 	if kept := c.rights.Load(); kept != nil {
 		w.rights = kept.Rights
 	}

@@ -106,7 +106,7 @@ func (b *Broker) ClearOrphan(ctx context.Context, name string) (bool, error) {
 	if err != nil || !orphan {
 		return false, err
 	}
-	b.route(wire.NewMessage(wire.Message{Topic: name, QoS: 1, Retain: true}), nil)
+	b.route(wire.NewMessage(wire.Message{Topic: name, QoS: 1, Retain: true}), publisher{})
 	return true, nil
 }
 

@@ -126,7 +126,7 @@ func (p *mapper) send(out *mapping.Publish) {
 	}
 	m := wire.NewMessage(wire.Message{Topic: out.Topic, Payload: out.Payload, QoS: out.QoS, Retain: out.Retain})
 	if out.Client == "" {
-		p.b.route(m, nil)
+		p.b.route(m, publisher{})
 		return
 	}
 	entries := p.b.match(out.Topic, nil)
@@ -162,7 +162,7 @@ func (b *Broker) clearRetained(filters []string, which func(*wire.Message) bool)
 			page := b.retained.Match(f, after, scanPage, b.now())
 			for _, m := range page.Messages {
 				if which(m.Message) {
-					b.route(wire.NewMessage(wire.Message{Topic: m.Topic, QoS: 1, Retain: true}), nil)
+					b.route(wire.NewMessage(wire.Message{Topic: m.Topic, QoS: 1, Retain: true}), publisher{})
 				}
 			}
 			if after = page.Next; page.Done {

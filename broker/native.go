@@ -53,7 +53,7 @@ func (b *Broker) mirror(thing string, c *shadow.Change) {
 		return
 	}
 	if len(after) > 0 || len(before) > 0 {
-		b.route(wire.NewMessage(wire.Message{Topic: mapping.NativeDelta(thing), Payload: after, QoS: 1, Retain: true}), nil)
+		b.route(wire.NewMessage(wire.Message{Topic: mapping.NativeDelta(thing), Payload: after, QoS: 1, Retain: true}), publisher{})
 	}
 	if c.After.Deleted() {
 		prefix := mapping.NativePrefix + thing

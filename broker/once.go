@@ -48,7 +48,7 @@ func (c *conn) publishOnce(m *wire.Message, id uint16, t shadow.Topic, isRequest
 	var o outcome
 	c.b.journal.Group(func() {
 		if p.take(); p.state == stateFirst && !isRequest {
-			o = c.b.take(c.client, m)
+			o = c.b.take(c.publisher(), m)
 		}
 	})
 	switch {

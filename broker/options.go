@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math"
 	"time"
+
+	"github.com/umbra-iot/umbra/internal/quota"
 )
 
 // Limits bound what clients may use. A zero field means its default.
@@ -25,7 +27,6 @@ type Limits struct {
 	OutgoingBytes     int           // written to one connection and not yet taken by the network; default 1 MiB
 	ConnectBytes      int           // of the CONNECT packet, the only one of clients that are not known yet; default 64 KiB
 	Subscriptions     int           // of one session; default 10000
-	PerPrincipal      int           // connections of one principal at a time; those of nobody are not counted; default: no bound
 	SubscribeFilters  int           // in one SUBSCRIBE packet; default 1000
 	MessageRate       int           // PUBLISH packets per second of one connection; faster ones are read later; default: no bound
 	ByteRate          int           // the same in bytes of PUBLISH packets; default: no bound
@@ -34,6 +35,11 @@ type Limits struct {
 	PresenceThings    int           // whose presence is remembered while they are not connected; default 100000
 	RefuseFilters     []string      // filters that nobody may subscribe to, literally, also as shared ones; default: none
 	WriteTimeout      time.Duration // after which a client that takes no bytes at all is cut off; default 20 s
+	ClientConnects    int           // CONNECT packets per second with the client id of a session; faster ones wait, for as long as a CONNECT may take; default: no bound
+	Principal         quota.Limits  // of one principal, if there are Options.Quotas; default: no bound
+
+	PrincipalRetained      int   // retained messages of one principal; default: no bound
+	PrincipalRetainedBytes int64 // the same, in bytes; default: no bound
 }
 
 // headerAllowance is the room for topic and properties beside the largest payload.

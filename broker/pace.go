@@ -1,41 +1,33 @@
 package broker
 
-import "time"
+import (
+	"log/slog"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/umbra-iot/umbra/internal/quota"
+)
 
 // paceStep is the longest pause of a reader, after which it looks whether its connection has ended.
 const paceStep = 100 * time.Millisecond
 
-// pace holds a client back that publishes faster than it may: it is not read
-// from until its time has come. The zero value does not. It belongs to the reading
-// goroutine.
-type pace struct {
-	due time.Time // when what was read until now may have come
-}
-
-// read counts a PUBLISH of a size, and returns how long to wait before the next
-// packet. A second's worth may come at once.
-func (p *pace) read(l *Limits, size int, now time.Time) time.Duration {
-	var cost time.Duration
-	if l.MessageRate > 0 {
-		cost = time.Second / time.Duration(l.MessageRate)
-	}
-	if l.ByteRate > 0 {
-		cost = max(cost, time.Duration(float64(size)/float64(l.ByteRate)*float64(time.Second)))
-	}
-	if burst := now.Add(-time.Second); p.due.Before(burst) {
-		p.due = burst
-	}
-	p.due = p.due.Add(cost)
-	return p.due.Sub(now)
-}
-
-// slowDown waits until the client may publish again.
+// slowDown waits until the client may publish again, by what it has published itself, and by what its principal has. A
+// second's worth may come at once.
 func (c *conn) slowDown(size int) {
-	l := &c.b.limits
-	if l.MessageRate == 0 && l.ByteRate == 0 {
+	own := max(quota.Cost(1, c.limits.MessageRate), quota.Cost(size, c.limits.ByteRate))
+	all := max(quota.Cost(1, c.limits.Principal.Messages), quota.Cost(size, c.limits.Principal.Bytes))
+	if own == 0 && all == 0 {
 		return
 	}
-	wait := c.pace.read(l, size, time.Now())
+	now := time.Now()
+	wait, _ := c.pace.Spend(own, quota.Forever, now)
+	together, _ := c.b.quotas.Spend(c.owner, quota.Messages, all, quota.Forever, now)
+	c.pause(max(wait, together))
+}
+
+// pause has the reader wait, unless the connection ends.
+func (c *conn) pause(wait time.Duration) {
 	if wait <= 0 {
 		return
 	}
@@ -45,6 +37,34 @@ func (c *conn) slowDown(size int) {
 		<-time.After(step)
 		wait -= step
 	}
+}
+
+// awaitTurn waits until the principal, and whoever has the client id, may connect again. That takes no longer than a
+// CONNECT may: else it is refused.
+func (c *conn) awaitTurn() packets.Code {
+	l, now := c.limits, time.Now()
+	wait, ok := c.b.quotas.Spend(c.owner, quota.Connects, quota.Cost(1, l.Principal.Connects), l.ConnectTimeout, now)
+	if cl := c.b.clients.get(c.clientID); ok && cl != nil {
+		var again time.Duration
+		again, ok = cl.awaitTurn(c.owner, quota.Cost(1, l.ClientConnects), l.ConnectTimeout, now)
+		wait = max(wait, again)
+	}
+	if !ok {
+		c.tell(slog.LevelWarn, "connection refused: connects too often", "principal", c.principal.String())
+		return packets.ErrConnectionRateExceeded
+	}
+	c.pause(wait)
+	return packets.CodeSuccess
+}
+
+// awaitTurn counts a CONNECT with the client's id. Those of somebody else hold nobody up.
+func (c *client) awaitTurn(owner string, cost, patience time.Duration, now time.Time) (wait time.Duration, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.principal.Owner() != owner {
+		return 0, true
+	}
+	return c.connects.Spend(cost, patience, now)
 }
 
 // Reserve is a budget of memory for clients that are not known yet.

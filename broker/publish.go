@@ -40,12 +40,12 @@ func (c *conn) publish(pk *packets.Packet) bool {
 	case isRequest:
 		return c.ask(m, pk, t)
 	case pk.FixedHeader.Qos == 0:
-		c.b.mapped(c.source(m), c.b.take(c.client, m), func(outcome, bool) {})
+		c.b.mapped(c.source(m), c.b.take(c.publisher(), m), func(outcome, bool) {})
 		return true
 	}
 	place, ok := c.acks.take(ackPuback, pk.PacketID)
 	if ok {
-		c.b.mapped(c.source(m), c.b.take(c.client, m), func(o outcome, later bool) { c.confirm(place, ackPuback, o, !later) })
+		c.b.mapped(c.source(m), c.b.take(c.publisher(), m), func(o outcome, later bool) { c.confirm(place, ackPuback, o, !later) })
 	}
 	return ok
 }
@@ -55,7 +55,7 @@ func (c *conn) resolve(pk *packets.Packet) packets.Code {
 	if pk.Properties.TopicAliasFlag && pk.Properties.TopicAlias == 0 { // before the topic may be missed
 		return packets.ErrTopicAliasInvalid
 	}
-	if code := pk.PublishValidate(c.b.limits.TopicAliasMaximum); code != packets.CodeSuccess {
+	if code := pk.PublishValidate(c.limits.TopicAliasMaximum); code != packets.CodeSuccess {
 		return code
 	}
 	if c.b.profile.refusesQoS(pk.FixedHeader.Qos) {
@@ -146,6 +146,8 @@ func (c *conn) ask(m *wire.Message, pk *packets.Packet, t shadow.Topic) bool {
 	return ok
 }
 
+func (c *conn) publisher() publisher { return publisher{c.client, c.owner} }
+
 func (c *conn) author() shadow.Author {
 	return shadow.Author{Channel: "mqtt", Principal: known(c.principal), ClientID: c.clientID}
 }
@@ -209,11 +211,11 @@ func (c *conn) hangUp(why cause) {
 }
 
 // take is the door of all messages that are no requests: whether the topic is
-// open to clients, then the router. from is the publishing client, nil for none.
-func (b *Broker) take(from *client, m *wire.Message) outcome {
-	if refusal := b.refusal(from, m); refusal.code != 0 {
+// open to clients, then the router.
+func (b *Broker) take(from publisher, m *wire.Message) outcome {
+	if refusal := b.refusal(from.client, m); refusal.code != 0 {
 		b.count.forbidden.Add(1)
-		from.tellRefused(m.Topic, refusal.text)
+		from.client.tellRefused(m.Topic, refusal.text)
 		return refusal
 	}
 	return b.route(m, from)
@@ -270,6 +272,7 @@ type Publication struct {
 	Retain     bool // kept as retained message; ignored for requests
 	Properties Properties
 	Author     shadow.Author
+	Owner      string      // of the principal, see [auth.Principal.Owner]; "" for nobody in particular
 	Rights     auth.Rights // for the response topic of a request; nil: everything is allowed
 }
 
@@ -292,7 +295,7 @@ func (b *Broker) PublishMessage(ctx context.Context, p Publication) error {
 	} else {
 		b.mapped(mapping.Message{
 			Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Client: m.Publisher, Principal: p.Author.Principal,
-		}, b.take(nil, wire.NewMessage(m)), func(o outcome, _ bool) { outcomes <- o })
+		}, b.take(publisher{owner: p.Owner}, wire.NewMessage(m)), func(o outcome, _ bool) { outcomes <- o })
 	}
 	select {
 	case o := <-outcomes:

@@ -51,9 +51,9 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	limit := c.b.limits.packetBytes()
+	limit := c.limits.packetBytes()
 	if !c.connected {
-		limit = min(limit, c.b.limits.ConnectBytes)
+		limit = min(limit, c.limits.ConnectBytes)
 	}
 	if n+header+1 > limit { // before memory is spent on it [MQTT-3.2.2-15]
 		return false, packets.ErrPacketTooLarge

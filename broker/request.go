@@ -62,7 +62,7 @@ func (b *Broker) respond(request *wire.Message, r *things.Result, may auth.Right
 	if p.Correlation != nil {
 		answer.Properties = &wire.Properties{Correlation: p.Correlation}
 	}
-	return b.route(wire.NewMessage(answer), nil)
+	return b.route(wire.NewMessage(answer), publisher{})
 }
 
 // outcomeOf translates the outcome of a request into a reason code.
@@ -107,7 +107,7 @@ func (b *Broker) reject(m *wire.Message, why shadow.Error) {
 	why.Token = shadow.ParseToken(m.Payload, shadow.DefaultLimits())
 	b.route(wire.NewMessage(wire.Message{
 		Topic: m.Topic + "/rejected", Payload: why.AppendRejected(nil, b.now()), QoS: 1,
-	}), nil)
+	}), publisher{})
 }
 
 // misnamed finds the names in a topic that has the form of a request topic.

@@ -28,24 +28,29 @@ func (b *Broker) Publish(m *things.Message) {
 	b.unmatch(entries)
 }
 
+// publisher is whose a message is that is not the service's. The zero value is the broker itself.
+type publisher struct {
+	client *client // for NoLocal; nil when it is none
+	owner  string  // of the principal whose message it is when it is retained; "" for nobody in particular
+}
+
 // route keeps m if it is retained and hands it to all who subscribe. It is the
-// one way of a message that is not the service's, whoever sends it. from is the
-// publishing client, for NoLocal, nil when it is none.
-func (b *Broker) route(m *wire.Message, from *client) outcome {
+// one way of a message that is not the service's, whoever sends it.
+func (b *Broker) route(m *wire.Message, from publisher) outcome {
 	if !m.Retain {
-		return b.deliverTo(m, b.matchPatiently(m.Topic, from))
+		return b.deliverTo(m, b.matchPatiently(m.Topic, from.client))
 	}
-	entries := b.match(m.Topic, from)
+	entries := b.match(m.Topic, from.client)
 	o := b.admit(m, *entries)
 	b.unmatch(entries)
 	if o.code >= wire.ReasonFailure {
 		return o
 	}
-	if err := b.retain(m); err != nil {
+	if err := b.retain(m, from.owner); err != nil {
 		b.notRetained(m, err)
 		o.code, o.text = packets.ErrQuotaExceeded.Code, "delivered, but not retained: "+err.Error()
 	}
-	entries = b.match(m.Topic, from) // again: who has subscribed meanwhile may not have found it among the retained ones
+	entries = b.match(m.Topic, from.client) // again: who has subscribed meanwhile may not have found it among the retained ones
 	b.fanOut(m, *entries, admitted)
 	b.unmatch(entries)
 	return o
@@ -161,12 +166,12 @@ func (b *Broker) notRetained(m *wire.Message, err error) {
 }
 
 // retain keeps m as the retained message of its topic, until it expires.
-func (b *Broker) retain(m *wire.Message) error {
+func (b *Broker) retain(m *wire.Message, owner string) error {
 	now := b.now()
 	if m.Fleeting {
 		now = m.Expires // nobody can ask for it in time
 	}
-	if err := b.retained.Set(m, now); err != nil {
+	if err := b.retained.Set(m, owner, now); err != nil {
 		return err //nolint:wrapcheck // the text is the reason string
 	}
 	b.kept.changed()

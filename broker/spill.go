@@ -19,7 +19,7 @@ const (
 	fetchPause    = time.Second // after a failure
 )
 
-// account keeps the sums of what all sessions hold. mu is held.
+// account keeps the sums of what all sessions, and those of a principal, hold. mu is held.
 func (c *client) account() {
 	held := c.sess.Bytes()
 	spilled := held - c.sess.Resident()
@@ -33,6 +33,9 @@ func (c *client) account() {
 	if spilled != c.spilled {
 		c.b.spilled.Add(spilled - c.spilled)
 		c.spilled = spilled
+	}
+	if n := c.sess.SubscriptionCount(); n != c.charged.subscriptions {
+		c.chargeSubscriptions(n)
 	}
 }
 

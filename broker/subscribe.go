@@ -94,6 +94,7 @@ func (c *conn) grant(filter string, before int, o topic.Options) (existed bool, 
 	}
 	var err error
 	if existed, err = c.b.index.Set(filter, c.client, o); err != nil {
+		c.client.account() // there is not one more
 		if errors.Is(err, topic.ErrTooManyLevels) {
 			return false, packets.ErrQuotaExceeded.Code
 		}
@@ -114,12 +115,15 @@ func (c *conn) refusedFilter(filter string, before int) byte {
 	switch {
 	case err != nil, closedFilter(plain), c.b.profile.refusesTopic(plain):
 		return packets.ErrTopicFilterInvalid.Code
-	case slices.Contains(c.b.limits.RefuseFilters, plain):
+	case slices.Contains(c.limits.RefuseFilters, plain):
 		return packets.ErrUnspecifiedError.Code
 	case !auth.Allowed(c.rights, auth.Subscribe, plain):
 		c.tell(slog.LevelInfo, "subscription denied", "principal", c.principal.String(), "filter", plain)
 		return packets.ErrNotAuthorized.Code
-	case c.b.profile.isFull(others, before), c.b.limits.isFull(others, before):
+	case c.b.profile.isFull(others, before), c.limits.isFull(others, before):
+		return packets.ErrQuotaExceeded.Code
+	case others == c.client.sess.SubscriptionCount() && !c.client.chargeSubscription(c.limits.Principal.Subscriptions):
+		c.tell(slog.LevelInfo, "subscription refused: the principal has too many", "principal", c.principal.String(), "filter", plain)
 		return packets.ErrQuotaExceeded.Code
 	}
 	return 0

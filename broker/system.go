@@ -38,7 +38,7 @@ func (b *Broker) keepSystem() {
 		if old, ok := b.system.store.Get(m.Topic, now); ok && string(old.Payload) == value {
 			continue
 		}
-		if b.system.store.Set(m, now) == nil { // which has no limits
+		if b.system.store.Set(m, "", now) == nil { // which has no limits
 			b.deliver(m, nil)
 		}
 	}

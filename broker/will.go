@@ -27,7 +27,7 @@ type will struct {
 	user     string          // that the client was known as; not stored
 	epoch    int64           // version number of the connection; not stored
 	rights   auth.Rights     // nil: everything is allowed
-	owner    *auth.Principal // whose it is; nil for nobody, and after a restart
+	owner    *auth.Principal // whose it is; nil for nobody
 
 	principal string // of the client, "" for nobody in particular
 }
@@ -109,7 +109,7 @@ func (b *Broker) sendWill(c *client, w *will) {
 		b.count.forbidden.Add(1)
 		return
 	}
-	b.routeWill(message)
+	b.routeWill(message, w.owner.Owner())
 	b.mapped(mapping.Message{
 		Topic: m.Topic, Payload: m.Payload, Retain: m.Retain, Will: true, Client: w.clientID, User: w.user, Epoch: uint64(w.epoch),
 		Principal: w.principal,
@@ -124,9 +124,9 @@ func (w *will) tell(b *Broker, text string, attrs ...any) {
 
 // routeWill is route for a will, of which nobody can be told that it has to come again: it is taken while the store
 // fails too. Until the store has what it brings about it has the will.
-func (b *Broker) routeWill(m *wire.Message) {
+func (b *Broker) routeWill(m *wire.Message, owner string) {
 	if m.Retain {
-		if err := b.retain(m); err != nil {
+		if err := b.retain(m, owner); err != nil {
 			b.notRetained(m, err)
 		}
 	}

@@ -16,8 +16,11 @@ import (
 	"github.com/umbra-iot/umbra/broker/wire"
 )
 
-// ErrFull is returned by [Store.Set] when a message would exceed a limit.
-var ErrFull = errors.New("retained: store is full")
+// Errors of [Store.Set] about a message that would exceed a limit.
+var (
+	ErrFull      = errors.New("retained: store is full")
+	ErrOwnerFull = errors.New("retained: its owner has too many")
+)
 
 // expireStep bounds how many expired messages Set removes at a time to make room.
 const expireStep = 64
@@ -26,12 +29,16 @@ const expireStep = 64
 type Limits struct {
 	Messages int
 	Bytes    int64 // sum of [wire.Message.Size]
+
+	OwnerMessages int // the same, of one owner
+	OwnerBytes    int64
 }
 
 // Message is a retained message.
 type Message struct {
 	*wire.Message
-	Modified int64 // when it was set, ms since the Unix epoch
+	Modified int64  // when it was set, ms since the Unix epoch
+	Owner    string // who has set it, "" for nobody in particular, whom the limits of an owner do not bound
 }
 
 // Page is a part of an answer. Unless Done, the rest begins after the topic Next.
@@ -50,31 +57,41 @@ type Store struct {
 	topics   list
 	expiries expiries
 	bytes    int64
+	owners   map[string]usage
 	changed  map[string]struct{} // topics, since the last call of Changes; nil while nobody wants to know
+}
+
+// usage is what an owner has.
+type usage struct {
+	messages int
+	bytes    int64
 }
 
 // New returns an empty store.
 func New(l Limits) *Store {
-	return &Store{limits: l}
+	return &Store{limits: l, owners: map[string]usage{}}
 }
 
-// Set makes m the retained message of its topic. One with an empty payload, or one that has expired, only
-// deletes what was there [MQTT-3.3.1-6], [MQTT-3.3.1-7]. The error is [ErrFull]; nothing was changed then.
-func (s *Store) Set(m *wire.Message, now int64) error {
+// Set makes m the retained message of its topic, and owner the one whose it is. One with an empty payload, or one that
+// has expired, only deletes what was there [MQTT-3.3.1-6], [MQTT-3.3.1-7]. The error is [ErrFull] or [ErrOwnerFull];
+// nothing was changed then.
+func (s *Store) Set(m *wire.Message, owner string, now int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(m.Payload) == 0 || m.Expired(now) {
 		s.remove(m.Topic)
 		return nil
 	}
-	if !s.fits(m) {
+	err := s.fits(m, owner)
+	if err != nil {
 		s.expire(now, expireStep)
+		err = s.fits(m, owner)
 	}
-	if !s.fits(m) {
-		return ErrFull
+	if err != nil {
+		return err
 	}
 	s.remove(m.Topic)
-	s.insert(Message{m, now})
+	s.insert(Message{m, now, owner})
 	s.note(m.Topic)
 	return nil
 }
@@ -84,6 +101,7 @@ func (s *Store) insert(m Message) {
 	it := &item{Message: m, place: -1}
 	s.topics.insert(it)
 	s.bytes += int64(m.Size())
+	s.count(m, 1)
 	if m.Expires != 0 {
 		heap.Push(&s.expiries, it)
 	}
@@ -127,15 +145,45 @@ func (s *Store) Changes(fn func(name string, m Message, ok bool)) {
 	}
 }
 
-// fits reports whether m can be kept, in place of the one that its topic has.
-func (s *Store) fits(m *wire.Message) bool {
-	messages, bytes := s.topics.n+1, s.bytes+int64(m.Size())
-	if old := s.topics.get(m.Topic); old != nil {
-		messages--
-		bytes -= int64(old.Size())
+// count adds m to what its owner has, or takes it away.
+func (s *Store) count(m Message, sign int) {
+	if m.Owner == "" {
+		return
 	}
-	return (s.limits.Messages == 0 || messages <= s.limits.Messages) &&
-		(s.limits.Bytes == 0 || bytes <= s.limits.Bytes)
+	u := s.owners[m.Owner].plus(sign, m.Size())
+	if u == (usage{}) {
+		delete(s.owners, m.Owner)
+		return
+	}
+	s.owners[m.Owner] = u
+}
+
+// fits says why m cannot be kept as one of owner, in place of the one that its topic has; nil when it can.
+func (s *Store) fits(m *wire.Message, owner string) error {
+	all, own := usage{s.topics.n, s.bytes}, s.owners[owner]
+	if old := s.topics.get(m.Topic); old != nil {
+		all = all.plus(-1, old.Size())
+		if old.Owner == owner {
+			own = own.plus(-1, old.Size())
+		}
+	}
+	switch {
+	case !all.plus(1, m.Size()).within(s.limits.Messages, s.limits.Bytes):
+		return ErrFull
+	case owner != "" && !own.plus(1, m.Size()).within(s.limits.OwnerMessages, s.limits.OwnerBytes):
+		return ErrOwnerFull
+	}
+	return nil
+}
+
+// plus is u with a message of a size more, or, with the sign -1, less.
+func (u usage) plus(sign, size int) usage {
+	return usage{u.messages + sign, u.bytes + int64(sign*size)}
+}
+
+// within reports whether u is within limits, of which 0 is none.
+func (u usage) within(messages int, bytes int64) bool {
+	return (messages == 0 || u.messages <= messages) && (bytes == 0 || u.bytes <= bytes)
 }
 
 // remove deletes the message of a topic and reports whether there was one.
@@ -146,6 +194,7 @@ func (s *Store) remove(name string) bool {
 	}
 	s.note(it.Topic)
 	s.bytes -= int64(it.Size())
+	s.count(it.Message, -1)
 	if it.place >= 0 {
 		heap.Remove(&s.expiries, it.place)
 	}

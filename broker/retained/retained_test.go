@@ -23,7 +23,7 @@ func message(name, payload string, expires int64) *wire.Message {
 
 func set(tb testing.TB, s *retained.Store, m *wire.Message, at int64) {
 	tb.Helper()
-	if err := s.Set(m, at); err != nil {
+	if err := s.Set(m, "", at); err != nil {
 		tb.Fatalf("Set(%q) = %v", m.Topic, err)
 	}
 }
@@ -119,7 +119,7 @@ func TestLimits(t *testing.T) {
 	set(t, s, message("a", "1", 0), now)
 	set(t, s, message("b", "1", now+1000), now)
 	for _, m := range []*wire.Message{message("c", "1", 0), message("a", "1234567890", 0)} {
-		if err := s.Set(m, now); !errors.Is(err, retained.ErrFull) {
+		if err := s.Set(m, "", now); !errors.Is(err, retained.ErrFull) {
 			t.Errorf("Set(%s) = %v, want %v", m.Topic, err, retained.ErrFull)
 		}
 	}
@@ -269,7 +269,7 @@ func TestConcurrently(t *testing.T) {
 		wg.Go(func() {
 			for i := range 2000 {
 				name := fmt.Sprintf("stays/%04d/%d", i, w)
-				if err := s.Set(message(name, "1", now+1), now); err != nil {
+				if err := s.Set(message(name, "1", now+1), "", now); err != nil {
 					t.Errorf("Set(%q) = %v", name, err)
 				}
 				if i%3 == 0 {
@@ -301,7 +301,7 @@ func BenchmarkSet(b *testing.B) {
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		if err := s.Set(messages[i%len(messages)], now); err != nil {
+		if err := s.Set(messages[i%len(messages)], "", now); err != nil {
 			b.Fatal(err)
 		}
 		i++

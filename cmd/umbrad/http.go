@@ -48,6 +48,7 @@ func (s *server) handler() http.Handler {
 		Warnings:       s.warnings,
 		Engine:         s.engine,
 		Audit:          s.audit,
+		Quotas:         s.quotas,
 	}
 	if s.cfg.Presence {
 		options.Presence = s.broker.Presence

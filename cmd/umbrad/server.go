@@ -111,6 +111,7 @@ type server struct {
 	directory *authn.Directory
 	sealer    *credential.Sealer // nil without authentication
 	strangers *gate.Budget
+	quotas    rest.Quotas
 	engine    *authz.Engine
 	audit     *audit.Log
 
@@ -140,6 +141,7 @@ func newServer(ctx context.Context, cfg *config.Config, store statestore.Store, 
 	}
 	s.strangers = gate.NewBudget(cfg.StrangerBytes)
 	options.Strangers = s.strangers
+	s.setLimits(&options)
 	if err := s.openAuthentication(cfg); err != nil {
 		return nil, err
 	}

@@ -60,6 +60,9 @@ var allowed = map[string][]string{
 	// Who may change a file now.
 	"internal/filelock": {},
 
+	// What each principal may use. Pure.
+	"internal/quota": {},
+
 	// Who somebody is and what he may do. Pure.
 	"internal/auth":        {},
 	"internal/auth/policy": {},
@@ -87,7 +90,7 @@ var allowed = map[string][]string{
 	"broker/journal":  {"statestore"},
 	"broker/presence": {},
 	"broker": {
-		"shadow", "statestore", "things", "internal/auth", "internal/quiet",
+		"shadow", "statestore", "things", "internal/auth", "internal/quiet", "internal/quota",
 		"broker/topic", "broker/wire", "broker/session", "broker/retained", "broker/listener", "broker/journal", "broker/presence", "broker/mapping", mochi,
 	},
 
@@ -105,7 +108,7 @@ var allowed = map[string][]string{
 
 	// HTTP, metrics and settings translate; they decide nothing.
 	"internal/version": {},
-	"internal/rest":    {"internal/auth", "internal/quiet", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "internal/mappings", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "broker/topic", "internal/version", gjson, uuid, xsync},
+	"internal/rest":    {"internal/auth", "internal/quiet", "internal/quota", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "internal/mappings", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "broker/topic", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/auth/authn", "internal/gate", "internal/version", prometheus},
 	"internal/config":  {"internal/auth/credential", "shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
 	"internal/client":  {"shadow", "internal/auth/sigv4"},
@@ -114,7 +117,7 @@ var allowed = map[string][]string{
 	"cmd/umbrad": {
 		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker", "broker/listener", "broker/mapping",
 		"internal/auth", "internal/auth/authn", "internal/auth/authz", "internal/audit", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/mappings", "internal/gate",
-		"internal/tlsfiles", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
+		"internal/tlsfiles", "internal/quota", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
 	"cmd/umbra":        {"shadow", "broker/mapping", "broker/mapping/cases", "internal/client", "internal/auth/credential", "internal/filelock", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
 	"examples/lamp":    {paho},

@@ -319,7 +319,11 @@ func tables() string {
 		if s.AWS != "" {
 			def += " (aws: `" + s.AWS + "`)"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Name, def, s.Help)
+		name := "`" + s.Name + "`"
+		if s.Listener {
+			name += " †"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", name, def, s.Help)
 	}
 	return b.String() + "\n"
 }
@@ -367,6 +371,8 @@ func TestListeners(t *testing.T) {
 		{[]string{"--listeners=gopher://127.0.0.1:1"}, "not a listener"},
 		{[]string{"--listeners=mqtt://127.0.0.1:1?colour=red"}, "unknown option"},
 		{[]string{"--listeners=mqtt://127.0.0.1:1?auth=hope"}, "not one of"},
+		{[]string{"--listeners=mqtt://127.0.0.1:1?message-rate=many"}, "message-rate: "},
+		{[]string{"--listeners=mqtt://127.0.0.1:1?queue-memory=1KiB"}, "unknown option"}, // it is of all clients together
 		{[]string{"--listeners=mqtt://127.0.0.1:1?proxy-from=x"}, "neither an address nor a network"},
 		{[]string{"--listeners=mqtt://127.0.0.1:1 ws://[::1]:2?proxy-from=10.0.0.0/8,::1"}, ""},
 		{[]string{"--websocket-origins=app.example:8443,https://*.example,[[]::1]"}, ""},
@@ -383,6 +389,40 @@ func TestListeners(t *testing.T) {
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("Load(%q): error = %v, want one with %q", tt.args, err, tt.want)
 		}
+	}
+}
+
+// TestListenersHaveOwnLimits: what a listener has of its own counts for it alone, the rest is that of all.
+func TestListenersHaveOwnLimits(t *testing.T) {
+	t.Parallel()
+	c, err := load(nil, "--limits=aws", "--byte-rate=7KiB", "--principal-sessions=3",
+		"--listeners=mqtt://127.0.0.1:1?message-rate=5&principal-sessions=0 mqtt://127.0.0.1:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range c.All() {
+		rate, sessions := 100, 3 // the first is of the profile
+		if l.Address == "127.0.0.1:1" {
+			rate, sessions = 5, 0
+		}
+		if l.Limits.MessageRate != rate || l.Limits.Principal.Sessions != sessions || l.Limits.ByteRate != 7<<10 || l.HasOwnLimits() != (rate == 5) {
+			t.Errorf("%s: limits are %+v", l.Name(), l.Limits)
+		}
+	}
+}
+
+func TestNamesOfListenersAreUnique(t *testing.T) {
+	t.Parallel()
+	c, err := load(nil, "--http=off", "--mqtt=127.0.0.1:0", "--listeners=mqtt://127.0.0.1:0?auth=anonymous ws://127.0.0.1:0 mqtt://127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range c.All() {
+		names = append(names, l.Name())
+	}
+	if want := []string{"mqtt://127.0.0.1:0", "mqtt://127.0.0.1:0#2", "ws://127.0.0.1:0", "mqtt://127.0.0.1:0#3"}; !slices.Equal(names, want) {
+		t.Errorf("names = %q, want %q", names, want)
 	}
 }
 

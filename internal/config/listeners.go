@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/umbra-iot/umbra/broker"
 	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/internal/tlsfiles"
 )
@@ -26,12 +28,27 @@ type Listener struct {
 	Proxies []netip.Prefix // that send a PROXY header
 	// Connections at a time and Rate of new ones per second, 0 for no bound.
 	Connections, Rate int
+	Limits            broker.Limits // of its connections; complete in what All returns
 
-	origin string // where it was set, for errors
+	own    []ownSetting // that it has instead of those of all listeners
+	origin string       // where it was set, for errors
+	number int          // from 2 on, among those that have the same address: the system chooses their ports
 }
 
+// ownSetting is a setting of all listeners that one has its own of.
+type ownSetting struct{ name, value string }
+
+// HasOwnLimits reports whether Limits differ from those of other listeners.
+func (l Listener) HasOwnLimits() bool { return len(l.own) > 0 }
+
 // Name tells the listener from others, in the log.
-func (l Listener) Name() string { return string(l.Kind) + "://" + l.Address }
+func (l Listener) Name() string {
+	name := string(l.Kind) + "://" + l.Address
+	if l.number > 1 {
+		name += "#" + strconv.Itoa(l.number)
+	}
+	return name
+}
 
 // IsPublic reports whether it can be reached from other machines.
 func (l Listener) IsPublic() bool {
@@ -90,8 +107,12 @@ func (c *Config) All() []Listener {
 		l.Address = withHost(l.Address)
 		all = append(all, l)
 	}
+	count := map[string]int{}
 	for i := range all {
-		all[i].complete(c)
+		l := &all[i]
+		count[l.Name()]++
+		l.number = count[l.Name()]
+		l.complete(c)
 	}
 	return all
 }
@@ -131,6 +152,21 @@ func (l *Listener) complete(c *Config) {
 	if l.Proxies == nil {
 		l.Proxies = c.Proxies
 	}
+	own := *c
+	for _, s := range l.own {
+		_ = ownValue(&own, s.name).Set(s.value) // was checked when it was parsed
+	}
+	l.Limits = own.Broker
+}
+
+// ownValue returns the value in c of a setting that each listener may have its own of, nil when there is none of that name.
+func ownValue(c *Config, name string) value {
+	for _, s := range c.settings() {
+		if s.Name == name && s.Listener {
+			return s.value
+		}
+	}
+	return nil
 }
 
 // methods are those that the settings configure, nil for none. Where somebody has to prove who he is,
@@ -248,13 +284,20 @@ func parseListener(text string) (Listener, error) {
 		return l, fmt.Errorf("%s: %w", l.origin, err)
 	}
 	table := l.options()
-	for name, values := range query {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		s := ownSetting{name, query[name][len(query[name])-1]}
 		v, ok := table[name]
 		if !ok {
+			v = ownValue(&Config{}, name)
+		}
+		if v == nil {
 			return l, fmt.Errorf("%s: unknown option %q", l.origin, name)
 		}
-		if err := v.Set(values[len(values)-1]); err != nil {
+		if err := v.Set(s.value); err != nil {
 			return l, fmt.Errorf("%s: %s: %w", l.origin, name, err)
+		}
+		if !ok {
+			l.own = append(l.own, s)
 		}
 	}
 	return l, nil

@@ -19,6 +19,9 @@ type Setting struct {
 	Default string
 	AWS     string // default of the profile "aws" where it differs
 
+	// Listener is whether each listener may have its own, for its connections.
+	Listener bool
+
 	value value
 }
 
@@ -49,6 +52,7 @@ func (c *Config) settings() []Setting {
 	table = append(table, c.shadowSettings()...)
 	table = append(table, c.brokerSettings()...)
 	table = append(table, c.floodSettings()...)
+	table = append(table, c.principalSettings()...)
 	table = append(table, c.protocolSettings()...)
 	table = append(table, c.mappingSettings()...)
 	return append(table, c.logSettings()...)
@@ -342,11 +346,11 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "the payload of an MQTT message, and the body of an HTTP request; packets may be 1 KiB larger",
 		},
 		{
-			Name: "receive-maximum", Group: group, Default: "1024", AWS: "100", value: integer[uint16]{&c.Broker.ReceiveMaximum, 1, 65535},
+			Name: "receive-maximum", Group: group, Listener: true, Default: "1024", AWS: "100", value: integer[uint16]{&c.Broker.ReceiveMaximum, 1, 65535},
 			Help: "messages with QoS 1 or 2, or shadow requests, that a client may have unacknowledged; it has to wait above that",
 		},
 		{
-			Name: "topic-alias-maximum", Group: group, Default: "16", AWS: "8", value: integer[uint16]{&c.Broker.TopicAliasMaximum, 1, 65535},
+			Name: "topic-alias-maximum", Group: group, Listener: true, Default: "16", AWS: "8", value: integer[uint16]{&c.Broker.TopicAliasMaximum, 1, 65535},
 			Help: "topic aliases of one connection",
 		},
 		{
@@ -354,15 +358,15 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "levels of a topic filter",
 		},
 		{
-			Name: "client-id-bytes", Group: group, Default: "128", value: size[int]{&c.Broker.ClientIDBytes, 1, 65535},
+			Name: "client-id-bytes", Group: group, Listener: true, Default: "128", value: size[int]{&c.Broker.ClientIDBytes, 1, 65535},
 			Help: "a client id",
 		},
 		{
-			Name: "keep-alive", Group: group, Default: "0s", AWS: "20m", value: seconds{&c.Broker.KeepAlive, 0, 65535 * time.Second},
+			Name: "keep-alive", Group: group, Listener: true, Default: "0s", AWS: "20m", value: seconds{&c.Broker.KeepAlive, 0, 65535 * time.Second},
 			Help: "longest keep-alive; clients of MQTT 5 that ask for more or for none are told so; 0s is as the client wants",
 		},
 		{
-			Name: "session-expiry", Group: group, Default: "168h", AWS: "1h", value: seconds{&c.Broker.SessionExpiry, time.Second, forever},
+			Name: "session-expiry", Group: group, Listener: true, Default: "168h", AWS: "1h", value: seconds{&c.Broker.SessionExpiry, time.Second, forever},
 			Help: "how long a session of MQTT 3.1.1 outlives its connection, and the most that clients of MQTT 5 get",
 		},
 		{
@@ -399,7 +403,7 @@ func (c *Config) brokerSettings() []Setting {
 			Help: "things that are not connected of which it is remembered since when (`presence`); the one that left first is forgotten",
 		},
 		{
-			Name: "outgoing-bytes", Group: group, Default: "1MiB", value: size[int]{&c.Broker.OutgoingBytes, 1, 1 << 30},
+			Name: "outgoing-bytes", Group: group, Listener: true, Default: "1MiB", value: size[int]{&c.Broker.OutgoingBytes, 1, 1 << 30},
 			Help: "written to one connection and not yet taken by the network",
 		},
 	}

@@ -44,7 +44,7 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) error {
 
 // publication reads all but the payload of a message.
 func publication(r *http.Request) (broker.Publication, error) {
-	p := broker.Publication{Topic: r.PathValue("topic"), Author: author(r)}
+	p := broker.Publication{Topic: r.PathValue("topic"), Author: author(r), Owner: auth.FromContext(r.Context()).Owner()}
 	if p.Topic == "" || !validName(p.Topic) {
 		return p, refusal(http.StatusBadRequest, "Invalid topic")
 	}

@@ -51,6 +51,7 @@ type Options struct {
 	Rights         func(*http.Request) auth.Rights   // of whoever makes a request; nil: everything is allowed
 	Engine         *authz.Engine                     // with Objects, for /v1/policies; nil: there are none
 	Audit          *audit.Log                        // nil records nothing
+	Quotas         Quotas                            // of principals
 	Presence       func(thing string) presence.State // whether a thing is connected; nil: that is not kept, and not shown
 	Warnings       func() []string                   // about settings and files, told by /readyz?verbose; nil: there are none
 	KeepAlive      time.Duration                     // between signs of life on a silent stream; default 15 s
@@ -165,7 +166,7 @@ func (a *api) routes() []Route {
 func (a *api) dispatch(routes []Route) http.Handler {
 	handlers := map[string]http.Handler{}
 	for _, rt := range routes {
-		h := a.serve(a.permit(rt, a.audited(rt, rt.checked())))
+		h := a.serve(a.counted(rt, a.permit(rt, a.audited(rt, rt.checked()))))
 		if !rt.stream {
 			h = a.limitTime(h)
 		}
