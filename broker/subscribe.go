@@ -29,6 +29,7 @@ func (c *conn) subscribe(pk *packets.Packet) bool {
 		reasons = make([]byte, len(pk.Filters))
 		granted []string
 		asked   []announcement
+		seen    map[string]bool // granted in this packet
 	)
 	alive := c.client.withSession(c, func() {
 		for i := range pk.Filters {
@@ -42,7 +43,8 @@ func (c *conn) subscribe(pk *packets.Packet) bool {
 			}
 			granted = append(granted, filter)
 			asked = ask(asked, filter, o)
-			c.client.scanLater(filter, o, existed)
+			c.client.scanLater(filter, o, existed, seen[filter])
+			seen = put(seen, filter, true)
 		}
 		for _, a := range asked {
 			c.client.expectDelta(a.id)
@@ -164,8 +166,9 @@ func (c *conn) unsubscribe(pk *packets.Packet) bool {
 const scanPage = 64
 
 // scanLater notes that the retained messages for a subscription have to be
-// delivered [MQTT-3.3.1-9] to [MQTT-3.3.1-11]. mu is held.
-func (c *client) scanLater(filter string, o topic.Options, existed bool) {
+// delivered [MQTT-3.3.1-9] to [MQTT-3.3.1-11]. With again set its filter has come
+// before in the packet: they come for both [MQTT-3.8.4-5]. mu is held.
+func (c *client) scanLater(filter string, o topic.Options, existed, again bool) {
 	if o.RetainHandling == 2 || o.RetainHandling == 1 && existed || strings.HasPrefix(filter, "$share/") {
 		return
 	}
@@ -174,6 +177,10 @@ func (c *client) scanLater(filter string, o topic.Options, existed bool) {
 	}
 	if page := c.b.retainedFor(filter).Match(filter, "", scanPage, c.b.now()); len(page.Messages) == 0 && page.Done {
 		c.sess.EndScan(filter)
+		return
+	}
+	if again {
+		c.sess.RepeatScan(filter)
 		return
 	}
 	c.sess.BeginScan(filter)
@@ -217,7 +224,7 @@ func (c *client) scanStep(reader bool) bool {
 		}
 	}
 	if page.Done {
-		c.sess.EndScan(s.Filter)
+		c.sess.ScannedAll()
 	} else {
 		c.sess.Scanned(page.Next)
 	}

@@ -493,8 +493,30 @@ func TestScansSurvive(t *testing.T) {
 	s.Scanned("a/2")
 	d.save(s)
 	want("a/#", "a/2")
-	s.BeginScan("a/#") // subscribed again
+	s.RepeatScan("a/#")
+	s.RepeatScan("a/#")
+	d.save(s)
+	want("a/#", "a/2")
+	s.ScannedAll()
 	s.EndScan("b/+")
+	s.EndScan("c")
+	for _, filter := range []string{"a/#", "a/#", ""} { // twice more, from the first message on
+		d.save(s)
+		want(filter, "")
+		if filter != "" {
+			s.ScannedAll()
+		}
+	}
+	s.RepeatScan("a/#")
+	s.RepeatScan("a/#")
+	s.BeginScan("a/#") // subscribed again
+	d.save(s)
+	want("a/#", "")
+	s.ScannedAll()
+	d.save(s)
+	want("", "")
+	s.BeginScan("a/#")
+	s.BeginScan("c")
 	s.Connect(params(0), start)
 	s.Unsubscribe("a/#")
 	d.save(s)

@@ -16,7 +16,7 @@ import (
 //	'i' identifier    QoS 2 publish of the client whose PUBREL has not come: nothing, or number and topic of what it asks for
 //	'm' sequence      message: flags, packet identifier or 0, subscription identifiers, in another format the filter of the
 //	                  shared subscription that it came by, record
-//	'r' filter        scan of retained messages: topic of the last one
+//	'r' filter        scan of retained messages: topic of the last one; in another format how often they come again, and the topic
 //	's' filter        subscription: flags, identifier
 //
 // Sequences are 8 bytes and packet identifiers 2, big-endian; all other numbers are varints.
@@ -32,6 +32,7 @@ const (
 const (
 	format       = 1
 	formatShared = 2 // of a message that came by a shared subscription
+	formatAgain  = 2 // of a scan that is repeated
 )
 
 // Flags in values. The lowest two bits of those of messages and subscriptions are the QoS.
@@ -146,11 +147,16 @@ func (e *encoder) message(c *change) {
 }
 
 func (e *encoder) scan(s *Session, filter string) {
-	for i := range s.scans {
-		if s.scans[i].Filter == filter {
-			e.buf = append(append(e.buf, format), s.scans[i].After...)
-		}
+	i := s.scan(filter)
+	if i < 0 {
+		return
 	}
+	if again := s.scans[i].again; again > 0 {
+		e.buf = binary.AppendUvarint(append(e.buf, formatAgain), uint64(again))
+	} else {
+		e.buf = append(e.buf, format)
+	}
+	e.buf = append(e.buf, s.scans[i].After...)
 }
 
 func (e *encoder) options(o topic.Options) {
@@ -231,7 +237,12 @@ func (r *restorer) item(it Item) error {
 		r.share = f.Share
 		r.found = append(r.found, f)
 	case keyScan:
-		r.s.scans = append(r.s.scans, Scan{Filter: string(key), After: string(v.left)})
+		sc := Scan{Filter: string(key)}
+		if it.Value[0] == formatAgain {
+			sc.again = int(v.number())
+		}
+		sc.After = string(v.left)
+		r.s.scans = append(r.s.scans, sc)
 	case keySubscription:
 		flags := v.byte()
 		r.s.Subscribe(string(key), topic.Options{
@@ -249,7 +260,9 @@ func (r *restorer) item(it Item) error {
 }
 
 // isFormat reports whether values of items of a kind have that format.
-func isFormat(f, kind byte) bool { return f == format || f == formatShared && kind == keyMessage }
+func isFormat(f, kind byte) bool {
+	return f == format || f == formatShared && kind == keyMessage || f == formatAgain && kind == keyScan
+}
 
 // parseMessage reads the value of a message's item. If it came by the shared subscription to share, that string is used.
 func parseMessage(value []byte, share string) (d Delivery, id uint16, err error) {

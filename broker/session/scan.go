@@ -12,20 +12,37 @@ import (
 type Scan struct {
 	Filter string
 	After  string // topic of the last message that was looked at
+	again  int    // how many times the messages are delivered once more after that
 }
 
-// BeginScan notes that the retained messages for the subscription to filter are to be delivered, from the first on.
-// It keeps the string.
+// BeginScan notes that the retained messages for the subscription to filter are to be delivered, from the first on; what
+// is left of a scan that goes on is a part of that. It keeps the string.
 func (s *Session) BeginScan(filter string) {
 	s.EndScan(filter)
 	s.scans = append(s.scans, Scan{Filter: filter})
 	s.rec.scans(filter)
 }
 
-// EndScan gives up what is left of a scan, if there is one. So does [Session.Unsubscribe].
+// RepeatScan notes that the retained messages for the subscription to filter are to be delivered once more after the scan
+// that goes on, or, when there is none, is BeginScan. It keeps the string.
+func (s *Session) RepeatScan(filter string) {
+	i := s.scan(filter)
+	if i < 0 {
+		s.BeginScan(filter)
+		return
+	}
+	s.scans[i].again++
+	s.rec.scans(filter)
+}
+
+// scan finds the scan for filter; -1 when there is none.
+func (s *Session) scan(filter string) int {
+	return slices.IndexFunc(s.scans, func(sc Scan) bool { return sc.Filter == filter })
+}
+
+// EndScan gives up what is left of the scans for filter, if there are any. So does [Session.Unsubscribe].
 func (s *Session) EndScan(filter string) {
-	i := slices.IndexFunc(s.scans, func(sc Scan) bool { return sc.Filter == filter })
-	if i >= 0 {
+	if i := s.scan(filter); i >= 0 {
 		s.rec.scans(s.scans[i].Filter)
 		s.scans = slices.Delete(s.scans, i, i+1)
 	}
@@ -45,4 +62,14 @@ func (s *Session) Scan() (sc Scan, o topic.Options, ok bool) {
 func (s *Session) Scanned(after string) {
 	s.scans[0].After = after
 	s.rec.scans(s.scans[0].Filter)
+}
+
+// ScannedAll notes that the scan that [Session.Scan] returned has come to its end.
+func (s *Session) ScannedAll() {
+	sc := s.scans[0]
+	s.scans = slices.Delete(s.scans, 0, 1)
+	if sc.again > 0 {
+		s.scans = append(s.scans, Scan{Filter: sc.Filter, again: sc.again - 1})
+	}
+	s.rec.scans(sc.Filter)
 }

@@ -54,6 +54,37 @@ func TestSubscribeAgainBringsRetainedMessagesAgain(t *testing.T) {
 	})
 }
 
+func TestFilterTwiceInOnePacketBringsRetainedMessagesTwice(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	inBoth(t, func(t *testing.T, version byte) {
+		c := s.connect(t, version, t.Name(), receiveMaximum(1))
+		c.publish(t.Name()+"/1", "one", 1, retained)
+		c.publish(t.Name()+"/2", "two", 1, retained)
+		c.subscribe(1, t.Name()+"/#", t.Name()+"/#")
+		c.wantMessages("one", "two", "one", "two")
+		if version < v5 {
+			return
+		}
+		for _, tt := range []struct {
+			handling []byte
+			want     []string
+		}{
+			{[]byte{1, 1}, []string{"one", "two"}}, // the second one is no new subscription
+			{[]byte{0, 2}, []string{"one", "two"}},
+			{[]byte{1, 0, 1}, []string{"one", "two", "one", "two"}},
+		} {
+			c.unsubscribe(t.Name() + "/#")
+			var filters []packets.Subscription
+			for _, h := range tt.handling {
+				filters = append(filters, packets.Subscription{Filter: t.Name() + "/#", Qos: 1, RetainHandling: h})
+			}
+			c.subscribeWith(packets.Properties{}, filters...)
+			c.wantMessages(tt.want...)
+		}
+	})
+}
+
 func TestManyRetainedMessagesReachASlowSubscriber(t *testing.T) {
 	t.Parallel()
 	const n = 500
