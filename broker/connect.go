@@ -95,10 +95,13 @@ func flawOf(pk *packets.Packet, shown propertySet) packets.Code {
 	return packets.CodeSuccess
 }
 
-// unreadable tells a client of MQTT 5 what is wrong with a CONNECT packet that cannot be decoded (MQTT 5, 4.13.1).
-// Others get no CONNACK.
+// beginOfV5 is how the body of a CONNECT packet of MQTT 5 begins.
+const beginOfV5 = "\x00\x04MQTT\x05"
+
+// unreadable tells a client of MQTT 5 what is wrong with a CONNECT packet that is not decoded (MQTT 5, 4.13.1), of which
+// the first bytes of the body are enough. Others get no CONNACK.
 func (c *conn) unreadable(body []byte, err error) {
-	if !bytes.HasPrefix(body, []byte("\x00\x04MQTT\x05")) {
+	if !bytes.HasPrefix(body, []byte(beginOfV5)) {
 		return
 	}
 	code, ok := errors.AsType[packets.Code](err)

@@ -56,6 +56,10 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 		limit = min(limit, c.limits.ConnectBytes)
 	}
 	if n+header+1 > limit { // before memory is spent on it [MQTT-3.2.2-15]
+		if pk.FixedHeader.Type == packets.Connect {
+			begin, _ := r.Peek(len(beginOfV5)) // when it does not come, neither does an answer
+			c.unreadable(begin, packets.ErrPacketTooLarge)
+		}
 		return false, packets.ErrPacketTooLarge
 	}
 	release := c.reserve(n)

@@ -44,7 +44,10 @@ func TestHugePacketIsRefusedBeforeItIsRead(t *testing.T) {
 		c.wantEnd(0x95)
 	}
 	c := s.dial(t, 5)
-	c.write([]byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F})
+	c.write([]byte("\x10\xFF\xFF\xFF\x7F\x00\x04MQTT\x05"))
+	if code := c.want(packets.Connack).ReasonCode; code != 0x95 {
+		t.Errorf("CONNACK = %#x, want 0x95", code)
+	}
 	c.wantEnd(0)
 	c = s.connect(t, connectOptions{id: "c"})
 	c.send(message("a", strings.Repeat("x", 1<<20), 1, 1))

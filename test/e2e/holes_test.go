@@ -75,7 +75,7 @@ func TestWebSocketFrames(t *testing.T) {
 		"close with half a code":        frame(0x88, 1, "x"),
 		"close with an invalid code":    frame(0x88, 2, "\x03\xED"),
 		"no MQTT":                       frame(binaryFrame, 5, "GET /"),
-		"a packet larger than allowed":  frame(binaryFrame, 5, "\x10\xFF\xFF\xFF\x7F"),
+		"a packet larger than allowed":  frame(binaryFrame, 12, "\x10\xFF\xFF\xFF\x7F\x00\x04MQTT\x05"),
 		"a second message in pieces":    frame(0x02, 1, "\x10") + frame(0x02, 1, "\x10"),
 		"nothing but frames of nothing": strings.Repeat(frame(binaryFrame, 0, ""), 1000),
 	} {

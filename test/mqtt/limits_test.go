@@ -12,19 +12,43 @@ import (
 )
 
 // TestLimitOfConnect sends CONNECT packets that are too large for somebody who is not known: only what
-// is announced counts, nothing is waited for.
+// is announced counts, nothing is read but which protocol it is, and a client of MQTT 5 is told.
 func TestLimitOfConnect(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{Limits: broker.Limits{ConnectBytes: 1000}})
+	reserved := make(budget, 10)
+	s := start(t, broker.Options{Limits: broker.Limits{ConnectBytes: 1000}, Strangers: reserved})
 	for _, announced := range []string{"\x10\xFF\xFF\xFF\x7F", "\x10\xFF\x7F", "\x10\xE8\x07"} {
-		c := s.dial(t, v5)
-		c.write([]byte(announced))
-		if _, err := c.read(patience); err == nil {
-			t.Errorf("a CONNECT packet with the header %x is answered", announced)
+		for begin, want := range map[string]byte{"\x00\x04MQTT\x05": 0x95, "\x00\x04MQTT\x04": 0, "\x00\x06MQIsdp\x03": 0, "\x00\x04MQTT\x06": 0} {
+			c := s.dial(t, v5)
+			c.write([]byte(announced + begin)) // the rest never comes
+			if want != 0 {
+				if got := c.await(packets.Connack).ReasonCode; got != want {
+					t.Errorf("CONNACK to a packet with the header %x = %#x, want %#x", announced, got, want)
+				}
+			}
+			c.wantEnd(0)
 		}
+	}
+	if len(reserved) > 0 {
+		t.Error("memory is reserved for a packet that is too large")
 	}
 	if c := s.tryConnect(t, v5, "c", willOn("a", string(bytes.Repeat([]byte("x"), 800)))); c.connack.ReasonCode != 0 {
 		t.Errorf("CONNACK to a packet within the limit = %#x", c.connack.ReasonCode)
+	}
+}
+
+// TestLimitOfConnectIsToldToAClientThatSendsAll sends the whole of a CONNECT packet that is too large before it reads.
+func TestLimitOfConnectIsToldToAClientThatSendsAll(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	for range 3 {
+		c := s.tryConnect(t, v5, "c", willOn("a", string(bytes.Repeat([]byte("x"), 65000))), func(pk *packets.Packet) {
+			pk.Connect.Username, pk.Connect.UsernameFlag = bytes.Repeat([]byte("u"), 65000), true
+		})
+		if c.connack.ReasonCode != 0x95 {
+			t.Errorf("CONNACK = %#x, want 0x95", c.connack.ReasonCode)
+		}
+		c.wantEnd(0)
 	}
 }
 
