@@ -226,11 +226,17 @@ func (o *outbox) arm() (closing bool) {
 	return false
 }
 
+// webSocket is a connection whose end the other end has to agree to.
+type webSocket interface{ CloseWithin(time.Duration) }
+
 // close takes last as the last bytes, writes what is left within drainTimeout
 // and closes the connection, which wakes the reader. It waits for all that.
 // It may be called more than once.
 func (o *outbox) close(last []byte) {
 	o.drain(last)
+	if web, ok := o.raw.(webSocket); ok {
+		web.CloseWithin(0)
+	}
 	_ = o.raw.Close()
 }
 
@@ -240,7 +246,9 @@ func (o *outbox) close(last []byte) {
 // goes on sending is thrown away until it closes too, or lingerTimeout is over.
 func (o *outbox) linger(last []byte) {
 	o.drain(last)
-	if half, ok := o.raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+	if web, ok := o.raw.(webSocket); ok {
+		web.CloseWithin(lingerTimeout)
+	} else if half, ok := o.raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		_ = o.raw.SetReadDeadline(time.Now().Add(lingerTimeout))
 		_, _ = io.Copy(io.Discard, o.raw)
 	}

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -38,15 +41,14 @@ func (l *Listener) WebSocket(o WebSocketOptions) http.Handler {
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ws, err := websocket.Accept(w, r, accept)
+		h := &hijacker{ResponseWriter: w}
+		ws, err := websocket.Accept(h, r, accept)
 		if err != nil { // Accept has answered the client
 			l.log.Debug("websocket refused", "error", err, "remote", r.RemoteAddr)
 			return
 		}
-		c := &webConn{
-			Conn: websocket.NetConn(context.Background(), ws, websocket.MessageBinary), ws: ws,
-			under: ConnOf(r.Context()), who: auth.FromContext(r.Context()),
-		}
+		ws.SetReadLimit(-1) // the packets in it have one
+		c := &webConn{Conn: h.conn, ws: ws, who: auth.FromContext(r.Context())}
 		if ws.Subprotocol() == "" { // [MQTT-6.0.0-3]
 			_ = ws.Close(websocket.StatusPolicyViolation, "subprotocol mqtt is required")
 			return
@@ -60,8 +62,7 @@ func (l *Listener) WebSocket(o WebSocketOptions) http.Handler {
 type underKey struct{}
 
 // WithConn returns a context that carries the connection that a request came
-// on, for [http.Server.ConnContext]: a WebSocket shows what that one knows of
-// its client.
+// on, for [http.Server.ConnContext].
 func WithConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, underKey{}, c)
 }
@@ -72,18 +73,37 @@ func ConnOf(ctx context.Context) net.Conn {
 	return c
 }
 
-// webConn is a WebSocket as a net.Conn whose Close does not wait for the other
-// side to agree.
-type webConn struct {
-	net.Conn
-	ws    *websocket.Conn
-	under net.Conn        // nil when it is not known
-	who   *auth.Principal // of the request that began it, nil when that has shown nothing
+// hijacker keeps the connection that a WebSocket takes over.
+type hijacker struct {
+	http.ResponseWriter
+	conn net.Conn
 }
+
+// Hijack implements [http.Hijacker].
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.conn = conn
+	return conn, rw, err //nolint:wrapcheck // it is for package websocket
+}
+
+// webConn is a WebSocket as a net.Conn. Its deadlines are those of the connection below: unlike that of a context, a read
+// deadline that has passed leaves a WebSocket that can be written to. Close does not wait for the other side to agree.
+type webConn struct {
+	net.Conn // below the WebSocket
+	ws       *websocket.Conn
+	who      *auth.Principal // of the request that began it, nil when that has shown nothing
+	message  io.Reader       // what is left of the message in hand, nil for none; of the reading goroutine
+
+	mu     sync.Mutex // guards what follows
+	ending bool       // the read deadline is that of CloseWithin
+}
+
+// NetConn returns the connection below.
+func (c *webConn) NetConn() net.Conn { return c.Conn }
 
 // Complete implements [auth.Peer].
 func (c *webConn) Complete(to *auth.Credentials) {
-	if p, ok := c.under.(auth.Peer); ok {
+	if p, ok := c.Conn.(auth.Peer); ok {
 		p.Complete(to)
 	}
 	if c.who != nil {
@@ -92,7 +112,7 @@ func (c *webConn) Complete(to *auth.Credentials) {
 }
 
 // Admit passes on that the client has proved who it is.
-func (c *webConn) Admit() { Admit(c.under) }
+func (c *webConn) Admit() { Admit(c.Conn) }
 
 // Admit tells c, if it wants to know, that its client has proved who it is.
 func Admit(c net.Conn) {
@@ -101,26 +121,89 @@ func Admit(c net.Conn) {
 	}
 }
 
-// RemoteAddr implements [net.Conn].
-func (c *webConn) RemoteAddr() net.Addr {
-	if c.under != nil {
-		return c.under.RemoteAddr()
-	}
-	return c.Conn.RemoteAddr()
-}
-
 // Read reports errors as a TCP connection would.
 func (c *webConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	switch {
-	case err == nil || errors.Is(err, io.EOF):
-		return n, err
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded): // the deadline ends a context
-		return n, os.ErrDeadlineExceeded
-	default:
-		return n, fmt.Errorf("%w: %w", net.ErrClosed, err)
+	for {
+		n, err := c.read(p)
+		switch status := websocket.CloseStatus(err); {
+		case err == nil && n == 0:
+		case err == nil:
+			return n, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return n, os.ErrDeadlineExceeded
+		case status == websocket.StatusNormalClosure, status == websocket.StatusGoingAway:
+			return n, io.EOF
+		default:
+			return n, fmt.Errorf("%w: %w", net.ErrClosed, err)
+		}
 	}
+}
+
+// read reads from the message in hand, or from the next one.
+func (c *webConn) read(p []byte) (int, error) {
+	if c.message == nil {
+		kind, message, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return 0, err //nolint:wrapcheck // Read does
+		}
+		if kind != websocket.MessageBinary { // [MQTT-6.0.0-1]
+			c.end(textPatience, websocket.StatusUnsupportedData, "MQTT comes in binary frames")
+			return 0, net.ErrClosed
+		}
+		c.message = message
+	}
+	n, err := c.message.Read(p)
+	if errors.Is(err, io.EOF) {
+		c.message, err = nil, nil
+	}
+	return n, err //nolint:wrapcheck // Read does
+}
+
+// Write implements [net.Conn].
+func (c *webConn) Write(p []byte) (int, error) {
+	if err := c.ws.Write(context.Background(), websocket.MessageBinary, p); err != nil {
+		return 0, fmt.Errorf("listener: %w", err)
+	}
+	return len(p), nil
+}
+
+// SetReadDeadline implements [net.Conn].
+func (c *webConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending {
+		return nil
+	}
+	return c.Conn.SetReadDeadline(t) //nolint:wrapcheck // it stands for it
+}
+
+// SetDeadline implements [net.Conn].
+func (c *webConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// textPatience is how long a client that sends text may take to agree that the connection ends.
+const textPatience = time.Second
+
+// CloseWithin closes the WebSocket with a close frame, and then the connection, as soon as the other end has answered
+// with one, or patience is over. It ends a Read that is under way, within the same time. What was written before has left.
+func (c *webConn) CloseWithin(patience time.Duration) {
+	c.end(patience, websocket.StatusNormalClosure, "")
+}
+
+func (c *webConn) end(patience time.Duration, status websocket.StatusCode, reason string) {
+	c.mu.Lock()
+	if !c.ending {
+		c.ending = true
+		_ = c.Conn.SetReadDeadline(time.Now().Add(patience))
+	}
+	c.mu.Unlock()
+	_ = c.ws.Close(status, reason)
 }
 
 // Close cuts the connection. What was written before has left already.
-func (c *webConn) Close() error { return c.ws.CloseNow() }
+func (c *webConn) Close() error {
+	err := c.Conn.Close() // so that nothing is waited for
+	_ = c.ws.CloseNow()
+	return err //nolint:wrapcheck // it stands for it
+}
