@@ -147,10 +147,13 @@ func (o *outbox) write() {
 		o.taken = 0
 		if o.err == nil && err != nil {
 			o.err = err
-			if o.stuck() {
-				discard(o.raw)
+			stuck := o.stuck()
+			o.mu.Unlock()
+			if stuck {
+				cut(o.raw)
 			}
-			_ = o.raw.Close() // wakes the reader
+			_ = o.raw.Close() // wakes the reader; with TLS it may take a while
+			o.mu.Lock()
 		}
 		o.announceRoom()
 	}
@@ -167,13 +170,19 @@ func (o *outbox) cutOff() bool {
 	return o.stuck()
 }
 
-// discard lets the system drop at Close what the other end has not taken, which it would keep for minutes.
-func discard(conn net.Conn) {
-	if wrapped, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
+// cut closes the socket of a connection whose other end takes nothing, and lets the system drop what it has not taken,
+// which would be kept for minutes.
+func cut(conn net.Conn) {
+	for {
+		wrapped, ok := conn.(interface{ NetConn() net.Conn }) // WebSocket, gate, TLS
+		if !ok {
+			break
+		}
 		conn = wrapped.NetConn()
 	}
 	if tcp, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0)
+		_ = conn.Close()
 	}
 }
 

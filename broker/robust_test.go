@@ -255,6 +255,61 @@ func TestClientThatTakesNothingIsCutOff(t *testing.T) {
 	}
 }
 
+// stubborn accepts connections whose Close takes until it is let go.
+type stubborn struct {
+	net.Listener
+	closing chan struct{} // gets one for each Close
+	letGo   chan struct{}
+}
+
+type stubbornConn struct {
+	net.Conn
+	l *stubborn
+}
+
+func (l *stubborn) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &stubbornConn{c, l}, err
+}
+
+func (c *stubbornConn) Close() error {
+	c.l.closing <- struct{}{}
+	<-c.l.letGo
+	return c.Conn.Close()
+}
+
+// TestCuttingAClientOffHoldsNobodyUp has the close of a connection take long, as TLS may.
+func TestCuttingAClientOffHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{WriteTimeout: 200 * time.Millisecond, OutgoingBytes: 16 << 20}})
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &stubborn{Listener: tcp, closing: make(chan struct{}, 100), letGo: make(chan struct{})}
+	served := make(chan error, 1)
+	go func() { served <- s.ServeTCP(l) }()
+	t.Cleanup(func() {
+		close(l.letGo)
+		s.stop()
+		<-served
+	})
+	pub := s.connect(t, connectOptions{id: "pub"})
+	s.addr = tcp.Addr().String()
+	s.connect(t, connectOptions{id: "stuck"}).subscribe(0, "a")
+	payload := strings.Repeat("x", 100<<10)
+	for range 150 {
+		pub.send(message("a", payload, 0, 0))
+	}
+	select {
+	case <-l.closing:
+	case <-time.After(patience):
+		t.Fatal("the client is not cut off")
+	}
+	pub.send(message("a", payload, 1, 1))
+	pub.want(packets.Puback)
+}
+
 // lines hands on what is written to it, as long as there is room.
 type lines chan string
 

@@ -124,6 +124,9 @@ func (p *prefixed) CloseWrite() error { return closeWrite(p.Conn) }
 // CloseWrite tells the other end that nothing more comes.
 func (c *Conn) CloseWrite() error { return closeWrite(c.Conn) }
 
+// NetConn returns the socket.
+func (c *Conn) NetConn() net.Conn { return c.raw }
+
 func closeWrite(c net.Conn) error {
 	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,6 +143,47 @@ func TestClientThatReadsNothing(t *testing.T) {
 	h.check(t)
 	if grown := rss(t, u.PID()) - before; grown > 64<<20 {
 		t.Errorf("a client that reads nothing costs %d MiB", grown>>20)
+	}
+}
+
+// TestClientThatReadsNothingIsForgotten cuts off clients that take no bytes, over TCP and over WebSocket. Of what they have
+// not taken the system keeps nothing: they are reset.
+func TestClientThatReadsNothingIsForgotten(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:", "--write-timeout=1s")
+	hello := string(mqtttest.AppendSubscribe(mqtttest.AppendConnect(nil, mqtttest.Options{ClientID: "deaf"}), mqtttest.V311, 1, "flood"))
+	cut := 0
+	for name, begin := range map[string]func() net.Conn{
+		"TCP": func() net.Conn {
+			c := open(t, u.MQTT())
+			_, _ = io.WriteString(c, hello)
+			return c
+		},
+		"WebSocket": func() net.Conn {
+			c := webSocket(t, u.HTTP())
+			_, _ = io.WriteString(c, frame(0x82, uint64(len(hello)), hello))
+			return c
+		},
+	} {
+		deaf := begin()
+		cut++
+		publisher := dial(t, u.MQTT(), mqtttest.Options{ClientID: "publisher"})
+		flood := mqtttest.Message{Topic: "flood", Payload: make([]byte, 100<<10), QoS: 1}
+		eventually(t, func() error { // until it is noticed
+			for range 10 {
+				if _, err := publisher.Publish(wait(t), flood); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if told := strings.Count(u.Log(), "the client reads nothing"); told < cut {
+				return fmt.Errorf("%s: the connection stands", name)
+			}
+			return nil
+		})
+		_ = deaf.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.Copy(io.Discard, deaf); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%s: the connection ends with %v, want a reset", name, err)
+		}
 	}
 }
 
