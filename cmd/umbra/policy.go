@@ -225,17 +225,17 @@ func (a *app) policyTest(ctx context.Context, q client.PolicyQuestion, f format)
 func newAudit(a *app) *cobra.Command {
 	var q client.AuditQuery
 	cmd := &cobra.Command{
-		Use: "audit", Short: "Show what was done and denied",
-		Long: `Show what was done and denied, the latest first: changes of policies and credentials, connections that were
-ended, and requests that were denied. The server has the last ones, of denials apart from
-the rest; its setting "audit-file" keeps more.
-What was done to a shadow is in its history.`,
-		Example: "  umbra audit\n  umbra audit --limit 1000 -o ndjson\n  umbra audit --outcome denied --principal user:alice",
+		Use: "audit", Short: "Show what was done and denied, and who could not log in",
+		Long: `Show what was done and denied, and who could not log in, the latest first: changes of policies and
+credentials, connections that were ended, changes of shadows, requests that were denied, and logins that
+failed. Of these PRINCIPAL is who somebody claimed to be. The server has the last ones of each; its setting
+"audit-file" keeps more. What was done to a shadow is in its history.`,
+		Example: "  umbra audit\n  umbra audit --limit 1000 -o ndjson\n  umbra audit --outcome denied --principal user:alice\n  umbra audit --outcome unauthenticated",
 		Args:    arguments(0, 0),
 	}
 	formatFlag(cmd, formatTable, formatWide, formatJSON, formatYAML, formatNDJSON, formatCSV)
 	cmd.Flags().IntVar(&q.Limit, "limit", 100, "show at most `N` records")
-	cmd.Flags().StringVar(&q.Outcome, "outcome", "", "show only what was `done`, failed or denied")
+	cmd.Flags().StringVar(&q.Outcome, "outcome", "", "show only this `outcome`: done, failed, denied or unauthenticated (logins that failed)")
 	cmd.Flags().StringVar(&q.Principal, "principal", "", "show only what the principal with this `ID` did, such as user:alice")
 	cmd.Flags().StringVar(&q.Action, "action", "", "show only this `action`, such as umbra:PutPolicy")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -9,8 +9,10 @@ import (
 
 	"github.com/umbra-iot/umbra/internal/audit"
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authn"
 	"github.com/umbra-iot/umbra/internal/auth/authz"
 	"github.com/umbra-iot/umbra/internal/config"
+	"github.com/umbra-iot/umbra/internal/rest"
 	"github.com/umbra-iot/umbra/shadow"
 )
 
@@ -56,6 +58,18 @@ func (s *server) denied(p *auth.Principal, l auth.Link, action, resource string)
 	r := audit.Record{Principal: p.String(), Action: action, Resource: resource, Outcome: audit.Denied, ClientID: l.ClientID}
 	if l.Remote.IsValid() {
 		r.Remote = l.Remote.String()
+	}
+	s.audit.Add(r)
+}
+
+// loginFailed records who could not log in.
+func (s *server) loginFailed(ctx context.Context, a authn.Attempt) {
+	r := audit.Record{
+		Principal: a.Principal, Action: audit.Login, Resource: "listener/" + a.Listener, Outcome: audit.Unauthenticated,
+		Detail: a.Reason(), ClientID: a.ClientID, TraceID: rest.TraceID(ctx),
+	}
+	if a.Remote.IsValid() {
+		r.Remote = a.Remote.String()
 	}
 	s.audit.Add(r)
 }

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -33,7 +35,13 @@ type listening struct {
 
 // listen opens all listeners.
 func (s *server) listen(ctx context.Context) error {
-	s.gate = gate.New(gate.Options{Log: s.log, Handshake: s.cfg.Handshake, Budget: s.strangers, PerAddress: s.cfg.PerAddress})
+	o := gate.Options{Log: s.log, Handshake: s.cfg.Handshake, Budget: s.strangers, PerAddress: s.cfg.PerAddress}
+	if s.authn != nil {
+		o.Refused = func(listener string, remote netip.Addr, cert *x509.Certificate, why error) {
+			s.authn.RefuseCertificate(ctx, listener, remote, cert, why)
+		}
+	}
+	s.gate = gate.New(o)
 	s.metrics.Gate(s.gate.Stats)
 	for _, l := range s.cfg.All() {
 		if err := s.open(ctx, l); err != nil {

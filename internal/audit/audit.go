@@ -1,12 +1,14 @@
 // Package audit is the record of who did what: changes of policies, users and
-// keys, connections that an operator has ended, and what was denied. What
-// happened to shadows is in their histories, with the principal.
+// keys, connections that an operator has ended, what was denied, and who could
+// not log in. What happened to shadows is in their histories, with the principal.
 //
 // A record is a line of JSON in a file, which is rotated, and the last ones are
-// in memory for the API, those of earlier runs too. Denials are kept apart from the rest, in a file and
-// memory of their own: everybody can bring them about, and however many there are
-// they push out nothing of what was changed. Records never hold secrets: whoever
-// makes one gives names, and no passwords, tokens or documents.
+// in memory for the API, those of earlier runs too. Denials and failed logins are
+// kept apart from the rest and from each other, in files and memory of their own:
+// everybody can bring them about, and however many there are they push out nothing
+// of what was changed. For the same reason so many of them are recorded per second,
+// and their texts are cut. Records never hold secrets: whoever makes one gives
+// names, and no passwords, tokens or documents.
 package audit
 
 import (
@@ -17,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -29,41 +32,49 @@ const (
 	DefaultDenials   = 20
 )
 
+// textBytes is how much is kept of each text of a record that anybody can bring about.
+const textBytes = 256
+
 // Outcomes of what was tried.
 const (
-	Done   = "done"
-	Failed = "failed"
-	Denied = "denied"
+	Done            = "done"
+	Failed          = "failed"
+	Denied          = "denied"          // the principal may not do it
+	Unauthenticated = "unauthenticated" // nobody knows whether the principal is who it claims to be
 )
 
-// Actions of changes of shadows.
+// Outcomes returns all outcomes.
+func Outcomes() []string { return []string{Done, Failed, Denied, Unauthenticated} }
+
+// Actions that are not those of policies alone.
 const (
 	UpdateShadow = "iot:UpdateThingShadow"
 	DeleteShadow = "iot:DeleteThingShadow"
+	Login        = "umbra:Login" // a login that has failed
 )
 
 // Record is one thing that somebody did or tried.
 type Record struct {
 	Time      time.Time `json:"time"`
-	Principal string    `json:"principal"` // ID, "anonymous" for nobody
-	Action    string    `json:"action"`    // as in policies
-	Resource  string    `json:"resource"`  // as in policies, after the account
-	Outcome   string    `json:"outcome"`   // done, failed or denied
+	Principal string    `json:"principal"` // ID, "anonymous" for nobody; of a login the one that was claimed
+	Action    string    `json:"action"`    // as in policies, or Login
+	Resource  string    `json:"resource"`  // as in policies, after the account; of a login the listener
+	Outcome   string    `json:"outcome"`   // one of Outcomes
 	Detail    string    `json:"detail,omitempty"`
 	ClientID  string    `json:"clientId,omitempty"`
 	Remote    string    `json:"remote,omitempty"`
 	TraceID   string    `json:"traceId,omitempty"` // of the HTTP request
-	Skipped   int       `json:"skipped,omitempty"` // denials before this one that were not recorded
+	Skipped   int       `json:"skipped,omitempty"` // denials, or logins, before this one that were not recorded
 }
 
 // Options of a Log. The zero value keeps the last records in memory only.
 type Options struct {
-	File      string    // of changes, those of the other sorts have ".denied" and ".shadows" behind it; "" for none, "-" for Stdout
+	File      string    // of changes, those of the other sorts have ".denied", ".logins" and ".shadows" behind it; "" for none, "-" for Stdout
 	Stdout    io.Writer // for File "-"; default os.Stdout
 	FileBytes int64     // of a file, after which the next one begins; default 16 MiB
 	Files     int       // that are kept of each sort: FILE, FILE.1, …; default 4
 	Recent    int       // records of each sort in memory; default 1000
-	Denials   int       // that are recorded per second, since who is denied can try as often as he likes; default 20
+	Denials   int       // that are recorded per second, and as many logins, since everybody can try as often as he likes; default 20
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
 }
@@ -72,30 +83,33 @@ type Options struct {
 type Log struct {
 	o Options
 
-	mu      sync.Mutex // guards what follows
-	books   [sorts]book
-	count   uint64 // of all records
-	failed  bool
-	second  int64 // of the last denial
-	within  int   // denials in it
-	skipped int
+	mu     sync.Mutex // guards what follows
+	books  [sorts]book
+	count  uint64 // of all records
+	failed bool
 }
 
 // The sorts of records, and what the names of their files end with.
 const (
 	changes = iota
 	denials
+	logins
 	shadows
 	sorts
 )
 
-var endings = [sorts]string{denials: ".denied", shadows: ".shadows"}
+var endings = [sorts]string{denials: ".denied", logins: ".logins", shadows: ".shadows"}
 
 // book is the records of one sort: the last ones in memory, and a file.
 type book struct {
 	recent []entry // a ring: the next one goes to count % len
 	count  int
 	file   *file // nil for none
+
+	perSecond int   // records; 0 for no bound
+	second    int64 // of the last one
+	within    int   // in it
+	skipped   int   // since the last one that was recorded
 }
 
 // entry is a record, and how many there were before it of any sort.
@@ -118,6 +132,7 @@ func Open(o Options) (*Log, error) {
 	for n := range l.books {
 		l.books[n].recent = make([]entry, o.Recent)
 	}
+	l.books[denials].perSecond, l.books[logins].perSecond = o.Denials, o.Denials
 	switch o.File {
 	case "":
 		return l, nil
@@ -166,6 +181,8 @@ func (l *Log) book(r *Record) *book {
 	switch {
 	case r.Outcome == Denied:
 		return &l.books[denials]
+	case r.Outcome == Unauthenticated:
+		return &l.books[logins]
 	case r.Action == UpdateShadow || r.Action == DeleteShadow:
 		return &l.books[shadows]
 	default:
@@ -173,7 +190,7 @@ func (l *Log) book(r *Record) *book {
 	}
 }
 
-// Add records r, whose Time it sets. Of many denials within a second the first ones are recorded.
+// Add records r, whose Time it sets. Of many denials within a second the first ones are recorded, and so of logins.
 func (l *Log) Add(r Record) {
 	if l == nil {
 		return
@@ -182,15 +199,14 @@ func (l *Log) Add(r Record) {
 	defer l.mu.Unlock()
 	r.Time = l.o.Now().UTC()
 	b := l.book(&r)
-	if r.Outcome == Denied {
-		if now := r.Time.Unix(); now != l.second {
-			l.second, l.within = now, 0
-		}
-		if l.within++; l.within > l.o.Denials {
-			l.skipped++
+	if b.perSecond > 0 {
+		if !b.takes(r.Time.Unix()) {
 			return
 		}
-		r.Skipped, l.skipped = l.skipped, 0
+		r.Skipped, b.skipped = b.skipped, 0
+		for _, text := range []*string{&r.Principal, &r.Resource, &r.Detail, &r.ClientID} {
+			*text = cut(*text)
+		}
 	}
 	if err := b.add(entry{r, l.count}); (err != nil) != l.failed {
 		if l.failed = err != nil; l.failed {
@@ -198,6 +214,26 @@ func (l *Log) Add(r Record) {
 		}
 	}
 	l.count++
+}
+
+// takes reports whether one more record of a second has a place, and counts it.
+func (b *book) takes(second int64) bool {
+	if second != b.second {
+		b.second, b.within = second, 0
+	}
+	if b.within++; b.within > b.perSecond {
+		b.skipped++
+		return false
+	}
+	return true
+}
+
+// cut is a text of bounded length.
+func cut(s string) string {
+	if len(s) <= textBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:textBytes], "") + "…"
 }
 
 func (b *book) remember(e entry) {

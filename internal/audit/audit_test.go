@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/umbra-iot/umbra/internal/audit"
 )
@@ -175,6 +176,42 @@ func TestDenialsPushOutNoChanges(t *testing.T) {
 	names, err := filepath.Glob(name + ".denied*")
 	if err != nil || len(names) != 2 {
 		t.Errorf("the files of denials are %q, %v", names, err)
+	}
+}
+
+// Failed logins push out no denials, and denials no logins; their texts are cut, as everybody may choose them.
+func TestLoginsAreApart(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "audit.jsonl")
+	now := time.Unix(1, 0)
+	l := open(t, audit.Options{File: name, Recent: 2, Denials: 2, Now: func() time.Time { return now }})
+	login := audit.Record{Principal: "user:" + strings.Repeat("ä", 1<<15), Action: audit.Login, Resource: "listener/l", Outcome: audit.Unauthenticated}
+	l.Add(audit.Record{Principal: "user:root", Action: "umbra:PutPolicy", Resource: "policy/p", Outcome: audit.Done})
+	for range 10 {
+		l.Add(login)
+	}
+	for range 3 {
+		l.Add(audit.Record{Principal: "user:eve", Action: "iot:Publish", Resource: "topic/t", Outcome: audit.Denied})
+	}
+	now = now.Add(time.Second)
+	l.Add(login)
+	var got []string
+	for _, r := range l.Recent(audit.Query{Limit: 10}) {
+		got = append(got, fmt.Sprint(r.Resource, r.Skipped))
+		if len(r.Principal) > 300 {
+			t.Errorf("a principal has %d bytes", len(r.Principal))
+		}
+	}
+	if want := "[listener/l8 topic/t0 topic/t0 listener/l0 policy/p0]"; fmt.Sprint(got) != want {
+		t.Errorf("the latest are %v, want %s", got, want)
+	}
+	for ending, lines := range map[string]int{"": 1, ".denied": 2, ".logins": 3} {
+		if data, err := os.ReadFile(name + ending); err != nil || bytes.Count(data, []byte("\n")) != lines || !utf8.Valid(data) {
+			t.Errorf("the file %q is %s, %v; want %d lines", ending, data, err, lines)
+		}
+	}
+	if got := l.Recent(audit.Query{Limit: 10, Outcome: audit.Unauthenticated}); len(got) != 2 {
+		t.Errorf("there are %d logins, want 2", len(got))
 	}
 }
 

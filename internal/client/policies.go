@@ -111,7 +111,7 @@ type AuditRecord struct {
 	Principal string    `json:"principal"`
 	Action    string    `json:"action"`
 	Resource  string    `json:"resource"`
-	Outcome   string    `json:"outcome"` // done, failed or denied
+	Outcome   string    `json:"outcome"` // done, failed, denied or unauthenticated
 	Detail    string    `json:"detail"`
 	ClientID  string    `json:"clientId"`
 	Remote    string    `json:"remote"`
@@ -121,7 +121,7 @@ type AuditRecord struct {
 // AuditQuery says which records are wanted. Empty strings are for all.
 type AuditQuery struct {
 	Limit     int    // at most so many, 1 to 1000
-	Outcome   string // done, failed or denied
+	Outcome   string // done, failed, denied or unauthenticated
 	Principal string // ID, such as user:alice
 	Action    string // such as umbra:PutPolicy
 }

@@ -233,7 +233,7 @@ func (c *Config) authzSettings() []Setting {
 		},
 		{
 			Name: "audit-file", Group: group, value: text{&c.Authz.AuditFile},
-			Help: "file of audit records, JSON lines; what is denied and changes of shadows are in files of their own, with `.denied` and `.shadows` behind the name; `-` is the standard output; empty keeps the last records in memory only",
+			Help: "file of audit records, JSON lines; what is denied, failed logins and changes of shadows are in files of their own, with `.denied`, `.logins` and `.shadows` behind the name; `-` is the standard output; empty keeps the last records in memory only",
 		},
 		{
 			Name: "audit-file-size", Group: group, Default: "16MiB", value: size[int64]{&c.Authz.AuditBytes, 1, 1 << 50},

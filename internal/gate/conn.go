@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +16,7 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/tlsfiles"
 )
 
 // Conn is a connection that came through the gate. It is an [auth.Peer].
@@ -53,6 +56,7 @@ func (c *Conn) begin(ctx context.Context) (forMQTT bool, err error) {
 	}
 	conn := tls.Server(c.Conn, c.entrance.TLS.TLS())
 	if err := conn.HandshakeContext(ctx); err != nil {
+		c.tell(refusedCertificate(conn, err), err)
 		return false, fmt.Errorf("gate: TLS: %w", err)
 	}
 	state := conn.ConnectionState()
@@ -66,11 +70,33 @@ func (c *Conn) begin(ctx context.Context) (forMQTT bool, err error) {
 	if c.entrance.Identify != nil && len(state.PeerCertificates) > 0 {
 		p, err := c.entrance.Identify(state)
 		if err != nil {
+			c.tell(state.PeerCertificates[0], err)
 			return false, fmt.Errorf("gate: client certificate: %w", err)
 		}
 		c.peer = p
 	}
 	return forMQTT, nil
+}
+
+// tell tells of a certificate that does not count, nil for none.
+func (c *Conn) tell(cert *x509.Certificate, why error) {
+	if c.gate.Refused != nil && cert != nil {
+		c.gate.Refused(c.entrance.Name, addrOf(c.RemoteAddr()), cert, why)
+	}
+}
+
+// refusedCertificate returns the certificate because of which a handshake has failed; nil when it was something else.
+func refusedCertificate(conn *tls.Conn, err error) *x509.Certificate {
+	var list []*x509.Certificate
+	if unverified, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		list = unverified.UnverifiedCertificates
+	} else if errors.Is(err, tlsfiles.ErrRevoked) {
+		list = conn.ConnectionState().PeerCertificates
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return list[0]
 }
 
 // maxProxyHeader is the longest PROXY header: 16 bytes, 216 of addresses, and what TLVs a proxy may add.

@@ -15,6 +15,7 @@ package gate
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -92,6 +93,9 @@ type Options struct {
 	Handshake  time.Duration // for PROXY header and TLS; default 10 s
 	Budget     *Budget       // default: no bound
 	PerAddress int           // connections at a time from one address, behind proxies that of the client; 0 for no bound
+	// Refused is told of each client that could not connect because of its certificate, which need not be verified,
+	// and returns at once; nil for nobody.
+	Refused func(listener string, remote netip.Addr, cert *x509.Certificate, why error)
 }
 
 // strangerBytes is what a stranger is counted as: its buffers, its goroutine, and the handshake.

@@ -14,11 +14,13 @@ import (
 
 type traceKey struct{}
 
-// traceID returns the name of the request in answers and in the log.
-func traceID(r *http.Request) string {
-	id, _ := r.Context().Value(traceKey{}).(string)
+// TraceID returns the name that a request of HTTP has in answers and in the log, by its context; "" for others.
+func TraceID(ctx context.Context) string {
+	id, _ := ctx.Value(traceKey{}).(string)
 	return id
 }
+
+func traceID(r *http.Request) string { return TraceID(r.Context()) }
 
 // identify names each request, and logs it when it is done.
 func (a *api) identify(next http.Handler) http.Handler {

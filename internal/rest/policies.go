@@ -258,8 +258,8 @@ func (a *api) listAudit(w http.ResponseWriter, r *http.Request) error {
 	}
 	params := r.URL.Query()
 	q := audit.Query{Limit: size, Outcome: params.Get("outcome"), Principal: params.Get("principal"), Action: params.Get("action")}
-	if !slices.Contains([]string{"", audit.Done, audit.Failed, audit.Denied}, q.Outcome) {
-		return refusal(http.StatusBadRequest, "outcome must be done, failed or denied")
+	if all := audit.Outcomes(); q.Outcome != "" && !slices.Contains(all, q.Outcome) {
+		return refusal(http.StatusBadRequest, "outcome must be one of %s", strings.Join(all, ", "))
 	}
 	writeJSON(w, http.StatusOK, contentJSON, struct {
 		Records []audit.Record `json:"records"` // the latest first

@@ -1,13 +1,22 @@
 package e2e_test
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/sigv4"
+	"github.com/umbra-iot/umbra/test/mqtttest"
 )
 
 // TestChangesOfShadowsAreRecorded changes what is desired, reports, and deletes.
@@ -55,5 +64,140 @@ func TestChangesOfShadowsAreRecorded(t *testing.T) {
 				t.Errorf("the file has %s, %v", lines, err)
 			}
 		})
+	}
+}
+
+// TestFailedLoginsAreRecorded tries wrong passwords, tokens, signatures and certificates. What was shown is on no record.
+func TestFailedLoginsAreRecorded(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "audit")
+	l := startLogin(t, "--store=memory:", "--audit-file="+file)
+	const evil = "a\x1b]0;x\a\u009b2J\u202eb" // which a terminal would obey
+	l.refusal(t, mqtttest.Options{ClientID: "c1", Username: "alice", Password: "hidden1"})
+	l.refusal(t, mqtttest.Options{ClientID: evil, Username: evil, Password: "hidden2", Version: mqtttest.V5})
+	l.refusal(t, mqtttest.Options{ClientID: "c3", Username: "x", Password: l.token + "hidden3"})
+	status := func(want int, path string, edit func(*http.Request)) {
+		t.Helper()
+		if status, body := l.do(t, http.MethodGet, path, "", edit); status != want {
+			t.Errorf("GET %s = %d %s, want %d", path, status, body, want)
+		}
+	}
+	status(401, "/v1/things", func(*http.Request) {})
+	status(401, "/v1/things", func(r *http.Request) { r.SetBasicAuth("root", "hidden4") })
+	status(401, "/v1/things", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+l.token+"hidden5") })
+	status(403, "/v1/things", func(r *http.Request) {
+		sigv4.Credentials{ID: l.keyID, Secret: "hidden6", Region: "us-east-1", Service: "iotdata"}.Sign(r, nil, time.Now())
+	})
+	presigned := url.Values{
+		"X-Amz-Algorithm": {"AWS4-HMAC-SHA256"}, "X-Amz-Credential": {l.keyID + time.Now().UTC().Format("/20060102/") + "us-east-1/iotdata/aws4_request"},
+		"X-Amz-Date": {time.Now().UTC().Format("20060102T150405Z")}, "X-Amz-SignedHeaders": {"host"}, "X-Amz-Signature": {"hidden7"},
+	}
+	status(403, "/things/lamp/shadow?"+presigned.Encode(), func(*http.Request) {})
+
+	_, text := l.do(t, http.MethodGet, "/v1/audit?outcome=unauthenticated", "", l.root)
+	var list struct {
+		Records []struct{ Action, Resource, Principal, Outcome, Detail, ClientID, Remote, TraceID string }
+	}
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range list.Records {
+		got = append(got, fmt.Sprintf("%q %q %s", r.Principal, r.ClientID, r.Detail))
+		kind, address := "mqtt", l.MQTT()
+		if r.ClientID == "" {
+			kind, address = "http", l.HTTP()
+		}
+		if r.Action != "umbra:Login" || r.Resource != "listener/"+kind+"://127.0.0.1:0" || r.Remote != "127.0.0.1" || (r.TraceID == "") != (kind == "mqtt") {
+			t.Errorf("a login at %s is recorded as %+v", address, r)
+		}
+	}
+	slices.Reverse(got)
+	want := []string{
+		`"user:alice" "c1" password: wrong password`,
+		fmt.Sprintf("%q %q password: user is not known or expired", "user:"+evil, evil),
+		`"token:` + l.tokenID + `" "c3" token: token is not known, expired or wrong`,
+		`"anonymous" "" nothing was shown that counts here`,
+		`"user:root" "" password: wrong password`,
+		`"token:` + l.tokenID + `" "" token: token is not known, expired or wrong`,
+		`"key:` + l.keyID + `" "" key: sigv4: signature is wrong`,
+		`"key:` + l.keyID + `" "" key: sigv4: signature is wrong`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the records are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	lines, err := os.ReadFile(file + ".logins")
+	if err != nil || strings.Count(string(lines), "\n") != len(want) {
+		t.Errorf("the file has %s, %v", lines, err)
+	}
+	if data, err := os.ReadFile(file); err != nil || len(data) > 0 {
+		t.Errorf("the file of changes has %s, %v", data, err)
+	}
+	out := l.mustUmbra(t, "", "audit", "--outcome", "unauthenticated", "-o", "wide")
+	if strings.ContainsAny(out, "\x1b\a\u009b\u202e") || !strings.Contains(out, `\x1b]0;x`) || !strings.Contains(out, "wrong password") {
+		t.Errorf("umbra audit prints %q", out)
+	}
+	for where, text := range map[string]string{"answer": text, "file": string(lines), "table": out, "log": l.Log()} {
+		if strings.Contains(text, "hidden") || strings.Contains(text, l.token) {
+			t.Errorf("a secret is in the %s: %s", where, text)
+		}
+	}
+}
+
+// TestRefusedCertificatesAreRecorded comes with certificates that are revoked, and of another authority.
+func TestRefusedCertificatesAreRecorded(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "audit")
+	s := startSecure(t, "--audit-file="+file)
+	s.issue(t, "lamp")
+	s.issue(t, "plug")
+	if _, err := s.ca.Revoke("lamp", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	rogue := startSecure(t)
+	rogue.issue(t, "plug")
+	foreign := rogue.config(t, "plug")
+	foreign.RootCAs = s.config(t, "").RootCAs
+	id := func(s *secure, thing string) string {
+		t.Helper()
+		text, err := os.ReadFile(s.file(thing + ".pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "cert:" + auth.CertificateID(cert)
+	}
+	want := []string{
+		`"` + id(s, "lamp") + `","action":"umbra:Login","resource":"listener/mqtts://127.0.0.1:0","outcome":"unauthenticated","detail":"certificate: \"lamp\": tlsfiles: certificate is revoked"`,
+		`"` + id(rogue, "plug") + `","action":"umbra:Login","resource":"listener/mqtts://127.0.0.1:0","outcome":"unauthenticated","detail":"certificate: \"plug\": `,
+	}
+	eventually(t, func() error { // the revocation counts within a second
+		for _, c := range []string{"lamp", "plug"} {
+			config := s.config(t, c)
+			if c == "plug" {
+				config = foreign
+			}
+			if client, err := s.connect(t, "mqtts", config, mqtttest.Options{ClientID: c}); err == nil {
+				client.Close()
+				return fmt.Errorf("%s gets in", c)
+			}
+		}
+		lines, err := os.ReadFile(file + ".logins")
+		if err != nil {
+			return err
+		}
+		for _, line := range want {
+			if !strings.Contains(string(lines), line) {
+				return fmt.Errorf("the records are %s, want one with %s", lines, line)
+			}
+		}
+		return nil
+	})
+	if log := s.Log(); !strings.Contains(log, "certificate is revoked") {
+		t.Errorf("the log does not tell of a certificate that is revoked: %s", log)
 	}
 }

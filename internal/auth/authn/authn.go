@@ -57,7 +57,8 @@ type Options struct {
 	// back; false when there is none. Nil is no bound.
 	Reserve func(r *http.Request, bytes int) (release func(), ok bool)
 	Now     func() time.Time
-	Log     *slog.Logger // of failed logins, some of each address and some in all; default: discard
+	Log     *slog.Logger                   // of failed logins, some of each address and some in all; default: discard
+	Failed  func(context.Context, Attempt) // is told of each failed login and returns at once; nil for nobody
 }
 
 // Authenticator is an [auth.Authenticator] for MQTT, and authenticates requests
@@ -100,7 +101,8 @@ type shown struct {
 func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (*auth.Principal, error) {
 	p, err := a.client(ctx, c)
 	if err != nil {
-		a.failures.add(ctx, c.Remote, err, "client_id", c.ClientID, "username", c.Username, "listener", c.Listener)
+		tried := Attempt{Principal: claimed(c.Peer, c.Username), Method: methodOf(c.Peer), Listener: c.Listener, ClientID: c.ClientID, Remote: c.Remote}
+		a.fail(ctx, tried, err, "client_id", c.ClientID, "username", c.Username)
 	}
 	return p, err
 }
@@ -148,28 +150,53 @@ func (a *Authenticator) byPeer(peer *auth.Principal, methods []Method) (*auth.Pr
 
 // bySecret finds the method that a secret is for, and asks it.
 func (a *Authenticator) bySecret(ctx context.Context, methods []Method, s shown) (*auth.Principal, error) {
-	if id, secret, ok := credential.SplitToken(s.Secret); ok && a.uses(methods, Token) {
-		return a.byToken(id, secret)
+	m := a.methodFor(methods, s)
+	p, err := a.ask(ctx, m, s)
+	if err != nil {
+		return nil, &refusal{method: m, claimed: a.claimOf(m, s), err: err}
 	}
-	if looksLikeJWT(s.Secret) && a.uses(methods, JWT) {
-		return a.JWT.verify(ctx, s.Secret)
-	}
-	if s.Username != "" && a.uses(methods, Password) {
-		_, known := a.Directory.user(s.Username)
-		if known || !a.uses(methods, Webhook) {
-			return a.byPassword(ctx, s)
+	return p, nil
+}
+
+// methodFor returns the method that a secret is for, "" for none.
+func (a *Authenticator) methodFor(methods []Method, s shown) Method {
+	_, _, isToken := credential.SplitToken(s.Secret)
+	switch {
+	case isToken && a.uses(methods, Token):
+		return Token
+	case looksLikeJWT(s.Secret) && a.uses(methods, JWT):
+		return JWT
+	case s.Username != "" && a.uses(methods, Password):
+		if _, known := a.Directory.user(s.Username); known || !a.uses(methods, Webhook) {
+			return Password
 		}
+		return Webhook
+	case a.uses(methods, Webhook):
+		return Webhook
 	}
-	if a.uses(methods, Webhook) {
+	return ""
+}
+
+// ask has a method decide about a secret.
+func (a *Authenticator) ask(ctx context.Context, m Method, s shown) (*auth.Principal, error) {
+	switch m {
+	case Token:
+		return a.byToken(s.Secret)
+	case JWT:
+		return a.JWT.verify(ctx, s.Secret)
+	case Password:
+		return a.byPassword(ctx, s)
+	case Webhook:
 		return a.Webhook.ask(ctx, s)
 	}
 	return nil, fmt.Errorf("%w: no method is for what is shown", auth.ErrDenied)
 }
 
-func (a *Authenticator) byToken(id, secret string) (*auth.Principal, error) {
+func (a *Authenticator) byToken(text string) (*auth.Principal, error) {
+	id, secret, _ := credential.SplitToken(text)
 	t, ok := a.Directory.token(id)
 	if !ok || !t.Verify(secret) {
-		return nil, fmt.Errorf("%w: token %q is not known, expired or wrong", auth.ErrDenied, id)
+		return nil, fmt.Errorf("%w: token is not known, expired or wrong", auth.ErrDenied)
 	}
 	return a.Directory.current(t.Principal(id), func(f *credential.File) bool { return reflect.DeepEqual(f.Tokens[id], t) }), nil
 }

@@ -29,7 +29,8 @@ func (a *Authenticator) Request(r *http.Request, listener string, peer *auth.Pri
 	p, err := a.request(r, listener, peer, remote)
 	if err != nil {
 		username, _, _ := r.BasicAuth()
-		a.failures.add(r.Context(), remote, err, "method", r.Method, "path", r.URL.EscapedPath(), "username", username, "listener", listener)
+		tried := Attempt{Principal: claimed(peer, ""), Method: methodOf(peer), Listener: listener, Remote: remote}
+		a.fail(r.Context(), tried, err, "method", r.Method, "path", r.URL.EscapedPath(), "username", username)
 	}
 	return p, err
 }
@@ -41,10 +42,7 @@ func (a *Authenticator) request(r *http.Request, listener string, peer *auth.Pri
 		return auth.Nobody(), nil
 	}
 	if sigv4.IsSigned(r) {
-		if !a.uses(methods, Key) {
-			return nil, fmt.Errorf("%w: signatures do not count here", auth.ErrDenied)
-		}
-		return a.bySignature(r)
+		return a.bySignature(r, methods)
 	}
 	s := shown{Listener: listener, Remote: remote}
 	header := r.Header.Get("Authorization")
@@ -68,18 +66,30 @@ func ShowsCredentials(r *http.Request) bool {
 	return r.Header.Get("Authorization") != "" || sigv4.IsSigned(r)
 }
 
-// bySignature reads the body, whose hash is signed, and puts it back. Before that it looks at all else.
-func (a *Authenticator) bySignature(r *http.Request) (*auth.Principal, error) {
+// bySignature finds out who has signed a request.
+func (a *Authenticator) bySignature(r *http.Request, methods []Method) (*auth.Principal, error) {
 	id, err := sigv4.Key(r)
-	if err == nil {
-		err = a.signatures.CheckTime(r)
-	}
 	if err != nil {
+		return nil, &refusal{Key, string(auth.Anonymous), fmt.Errorf("%w: %w", auth.ErrDenied, err)}
+	}
+	if !a.uses(methods, Key) {
+		return nil, &refusal{Key, a.claimOfKey(id), fmt.Errorf("%w: signatures do not count here", auth.ErrDenied)}
+	}
+	p, err := a.byKey(r, id)
+	if err != nil {
+		return nil, &refusal{Key, a.claimOfKey(id), err}
+	}
+	return p, nil
+}
+
+// byKey reads the body, whose hash is signed, and puts it back. Before that it looks at all else.
+func (a *Authenticator) byKey(r *http.Request, id string) (*auth.Principal, error) {
+	if err := a.signatures.CheckTime(r); err != nil {
 		return nil, fmt.Errorf("%w: %w", auth.ErrDenied, err)
 	}
 	key, ok := a.Directory.key(id)
 	if !ok {
-		return nil, fmt.Errorf("%w: %w: %q", auth.ErrDenied, sigv4.ErrKey, id)
+		return nil, fmt.Errorf("%w: %w", auth.ErrDenied, sigv4.ErrKey)
 	}
 	body, err := a.readBody(r)
 	if err != nil {

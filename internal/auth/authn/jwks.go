@@ -216,7 +216,7 @@ func (s *keySet) fetch(ctx context.Context) ([]signingKey, error) {
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("authn: JWKS: %w", err)
+		return nil, fmt.Errorf("authn: JWKS: %w", withoutURL(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -140,7 +140,7 @@ func (w *Webhooks) post(ctx context.Context, body []byte) (a answer, err error) 
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := w.client.Do(req)
 	if err != nil {
-		return a, err
+		return a, withoutURL(err)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {

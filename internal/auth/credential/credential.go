@@ -134,6 +134,19 @@ func SplitToken(text string) (id, secret string, ok bool) {
 	return strings.Cut(rest, "_")
 }
 
+// IsTokenID reports whether a text looks like the id of a token that was made up here, and not like a part of a secret.
+func IsTokenID(s string) bool {
+	id, err := hex.DecodeString(s)
+	return err == nil && len(id) == idBytes
+}
+
+// IsKeyID reports whether a text looks like the id of an access key, of Umbra or AWS, and not like its secret.
+func IsKeyID(s string) bool {
+	const shortest, longest = 16, 32
+	other := func(c rune) bool { return (c < 'A' || c > 'Z') && (c < '0' || c > '9') }
+	return len(s) >= shortest && len(s) <= longest && !strings.ContainsFunc(s, other)
+}
+
 // Verify reports whether secret is that of the token.
 func (t Token) Verify(secret string) bool {
 	return subtle.ConstantTimeCompare([]byte(hashOf(secret)), []byte(t.Hash)) == 1
