@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/umbra-iot/umbra/statestore"
 )
@@ -60,6 +61,26 @@ func TestTextOfOthersDrivesNoTerminal(t *testing.T) {
 		}
 		if !strings.Contains(stdout, `\u009b2J`) {
 			t.Errorf("%s prints %q, %q; want %s in it", test.line, stdout, stderr, shown)
+		}
+	}
+}
+
+// What others have chosen is text in the exchange that -v shows: in headers, in bodies, and in what is no UTF-8.
+func TestTextOfOthersDrivesNoTerminalVerbosely(t *testing.T) {
+	t.Parallel()
+	const raw = "a\x1b]0;x\a\u009b2J\x7f\u202eb\r> forged\x9b2J"
+	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Name", "c\u009b3J\u202ed\x9b3J")
+		_, _ = io.WriteString(w, `{"things":[],"x":"`+raw+`"}`+"\n< y")
+	}))
+	t.Cleanup(fake.Close)
+	_, _, stderr := runApp(t.Context(), fake.URL, "", "ls", "-v")
+	if strings.ContainsAny(stderr, "\x1b\a\u009b\x7f\u202e\r") || !utf8.ValidString(stderr) {
+		t.Errorf("-v prints characters that drive a terminal: %q", stderr)
+	}
+	for _, want := range []string{`< X-Name: c\u009b3J\u202ed`, `a\x1b]0;x\a\u009b2J\x7f\u202eb\r> forged`, "\n< < y\n", "\n< HTTP/1.1 200 OK\n"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("-v prints %q, want %q in it", stderr, want)
 		}
 	}
 }

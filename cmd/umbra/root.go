@@ -134,7 +134,7 @@ func (a *app) client() (*client.Client, error) {
 		UserAgent: "umbra/" + version.Get().Version,
 	}
 	if a.verbose {
-		o.Trace = a.stderr
+		o.Trace = screen{a.stderr}
 	}
 	c, err := client.New(o)
 	if err != nil {

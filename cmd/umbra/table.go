@@ -113,6 +113,25 @@ func visible(s string) string {
 	return b.String()
 }
 
+// screen passes on text that others have chosen, see visible: only its line feeds act.
+type screen struct{ w io.Writer }
+
+// Write is [io.Writer].
+func (s screen) Write(p []byte) (int, error) {
+	var b strings.Builder
+	for line := range strings.Lines(strings.ToValidUTF8(string(p), "\uFFFD")) {
+		text, end := strings.CutSuffix(line, "\n")
+		b.WriteString(visible(text))
+		if end {
+			b.WriteByte('\n')
+		}
+	}
+	if _, err := io.WriteString(s.w, b.String()); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // moves reports whether a character acts on the terminal or on the order of a line.
 func moves(r rune) bool {
 	return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)

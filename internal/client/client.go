@@ -32,7 +32,7 @@ const maxBody = 64 << 20
 type Options struct {
 	Server    string        // base URL, default DefaultServer
 	Timeout   time.Duration // of one request, and of the wait for a stream to begin; default 10 s
-	Trace     io.Writer     // gets every exchange in clear text, without secrets; nil for none
+	Trace     io.Writer     // gets every exchange, text of others included as it is, but no secrets; nil for none
 	UserAgent string
 
 	Credentials Credentials // none by default

@@ -173,3 +173,44 @@ func TestTrace(t *testing.T) {
 		t.Errorf("trace = %s\nwant %s", got, want)
 	}
 }
+
+// Nothing that proves who somebody is is in a trace, whichever way it is shown and wherever a server sends the client.
+func TestTraceHasNoSecrets(t *testing.T) {
+	t.Parallel()
+	const secret = "hidden0"
+	for name, who := range map[string]client.Credentials{
+		"basic": {User: "root", Password: secret}, "bearer": {Token: secret},
+		"signature": {AccessKey: "AKIA", SecretKey: "x", SessionToken: secret},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var trace strings.Builder
+			c := newClient(t, client.Options{Trace: &trace, Credentials: who}, func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.RawQuery != "":
+					_, _ = w.Write([]byte("{}"))
+				case r.Method == http.MethodGet:
+					target := "http://user:" + secret + "@" + r.Host + "/else?a=1&X-Amz-Signature=" + secret + "&x-amz-security-token=" + secret + "&b=2"
+					http.Redirect(w, r, target, http.StatusTemporaryRedirect)
+				default:
+					_, _ = w.Write([]byte(`{"id":"k","secret":"` + secret + `"}`))
+				}
+			})
+			_, err := c.Version(t.Context())
+			_, made, err2 := c.MakeCredential(t.Context(), "keys", client.CredentialRequest{Name: "k"})
+			err3 := c.PutUser(t.Context(), "bob", client.CredentialRequest{Password: secret})
+			if err := errors.Join(err, err2, err3); err != nil || made != secret {
+				t.Fatal(made, err)
+			}
+			got := trace.String()
+			if strings.Contains(got, secret) || strings.Contains(got, "Credential=") {
+				t.Errorf("a secret is in the trace:\n%s", got)
+			}
+			for _, part := range []string{"> Authorization: [hidden]", "/else?a=1&X-Amz-Signature=[hidden]&x-amz-security-token=[hidden]&b=2", "/v1/credentials/users/bob", "> [hidden]", "< [hidden]"} {
+				if !strings.Contains(got, part) {
+					t.Errorf("the trace lacks %q:\n%s", part, got)
+				}
+			}
+		})
+	}
+}

@@ -6,12 +6,13 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 )
 
-// tracer writes every exchange to out: ">" marks what is sent, "<" what comes back.
-// Bodies of event streams are left out, since they do not end.
+// tracer writes every exchange to out, without what proves who somebody is: ">" marks what is sent, "<" what comes
+// back. Bodies of event streams are left out, since they do not end.
 type tracer struct {
 	next http.RoundTripper
 	out  io.Writer
@@ -29,12 +30,12 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 			writeBody(&text, ">", body)
 		}
 	}
-	fmt.Fprint(t.out, text.String())
+	t.print(&text)
 
 	resp, err := t.next.RoundTrip(req)
-	text.Reset()
 	if err != nil {
-		fmt.Fprintf(t.out, "< %v\n", err)
+		writeBody(&text, "<", strings.NewReader(err.Error()))
+		t.print(&text)
 		return nil, err
 	}
 	fmt.Fprintf(&text, "< %s %s\n", resp.Proto, resp.Status)
@@ -51,8 +52,22 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		writeBody(&text, "<", bytes.NewReader(body))
 	}
-	fmt.Fprint(t.out, text.String())
+	t.print(&text)
 	return resp, nil
+}
+
+// Secrets of URLs, which are in headers and pages too when a server sends a client elsewhere.
+var (
+	secretParameter = regexp.MustCompile(`(?i)\b(X-Amz-Signature|X-Amz-Security-Token|access_token)=[^&#\s"'<>]*`)
+	secretUserInfo  = regexp.MustCompile(`(://[^/?#\s:@]*):[^/?#\s@]*@`)
+)
+
+// print writes a text and empties it.
+func (t *tracer) print(text *strings.Builder) {
+	safe := secretParameter.ReplaceAllString(text.String(), "$1=[hidden]")
+	safe = secretUserInfo.ReplaceAllString(safe, "$1:[hidden]@")
+	fmt.Fprint(t.out, safe)
+	text.Reset()
 }
 
 func writeHeader(w io.Writer, mark string, header http.Header) {
