@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -524,6 +525,85 @@ func TestIssuerWithdrawsItsKey(t *testing.T) {
 		if got := p.CountsAt(time.Now()); got != step.counts || i.asked.Load() != step.asked {
 			t.Errorf("%s: counts %t after %d requests, want %t after %d", step.name, got, i.asked.Load(), step.counts, step.asked)
 		}
+	}
+}
+
+// An issuer whose tokens name no key takes a new one: its tokens count with the next look at its keys, of which there is
+// one every 10 seconds at most, whoever comes with what.
+func TestIssuerWithoutIDsTakesANewKey(t *testing.T) {
+	t.Parallel()
+	first, second, stranger := newIssuer(t), newIssuer(t), newIssuer(t)
+	var (
+		asked, late atomic.Int64
+		published   atomic.Pointer[issuer]
+	)
+	published.Store(first)
+	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: published.Load().key.Public()}}})
+	}))
+	t.Cleanup(keys.Close)
+	begin := time.Now()
+	jwts, err := authn.NewJWTs(authn.JWTOptions{
+		Keys: keys.URL, Issuer: "https://issuer", Audience: "umbra", Interval: time.Hour,
+		Now: func() time.Time { return begin.Add(time.Duration(late.Load()) * time.Second) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
+	claims := map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": begin.Add(time.Hour).Unix()}
+	ask := func(by *issuer) (*auth.Principal, error) {
+		s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: by.key}, nil)
+		if err != nil {
+			return nil, err
+		}
+		text, err := jwt.Signed(s).Claims(claims).Serialize()
+		if err != nil {
+			return nil, err
+		}
+		return a.Authenticate(t.Context(), &auth.Credentials{Listener: everything, Password: []byte(text), HasPassword: true})
+	}
+	old, err := ask(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	published.Store(second)
+	for _, step := range []struct {
+		name    string
+		seconds int64
+		by      *issuer
+		want    error
+		asked   int64
+	}{
+		{"the new key, just after the last look", 9, second, auth.ErrDenied, 1},
+		{"the old key needs no look", 60, first, nil, 1},
+		{"the new key", 60, second, nil, 2},
+		{"the old key is gone", 61, first, auth.ErrDenied, 2},
+		{"a key of nobody", 61, stranger, auth.ErrDenied, 2},
+		{"the new key still counts", 65, second, nil, 2},
+		{"a key of nobody, later", 100, stranger, auth.ErrDenied, 3},
+	} {
+		late.Store(step.seconds)
+		if _, err := ask(step.by); !errors.Is(err, step.want) || asked.Load() != step.asked {
+			t.Errorf("%s: %v after %d requests, want %v after %d", step.name, err, asked.Load(), step.want, step.asked)
+		}
+	}
+	if old.CountsAt(begin.Add(time.Minute)) {
+		t.Error("who came with the old key stays")
+	}
+	late.Store(200)
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			if _, err := ask(stranger); !errors.Is(err, auth.ErrDenied) {
+				t.Errorf("a key of nobody among many: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if n := asked.Load(); n != 4 {
+		t.Errorf("the issuer was asked %d times, want 4", n)
 	}
 }
 

@@ -57,9 +57,10 @@ type signingKey struct {
 	thumbprint string
 }
 
-// find returns the keys that a token may be signed by: see match. When none is known there may be a new one.
-func (s *keySet) find(ctx context.Context, h jose.Header) ([]signingKey, error) {
-	keys, due := s.known(h)
+// find returns the keys that a token may be signed by, but for those that it is not: see match. When none is known
+// there may be a new one.
+func (s *keySet) find(ctx context.Context, h jose.Header, but []signingKey) ([]signingKey, error) {
+	keys, due := s.known(h, but)
 	switch {
 	case len(keys) > 0 && !due:
 		return keys, nil
@@ -69,10 +70,10 @@ func (s *keySet) find(ctx context.Context, h jose.Header) ([]signingKey, error) 
 		return keys, nil
 	}
 	defer s.reading.Unlock()
-	if _, due := s.known(h); due { // nobody has read them meanwhile
+	if _, due := s.known(h, but); due { // nobody has read them meanwhile
 		s.load(ctx)
 	}
-	if keys, _ := s.known(h); len(keys) > 0 {
+	if keys, _ := s.known(h, but); len(keys) > 0 {
 		return keys, nil
 	}
 	s.mu.Lock()
@@ -109,12 +110,12 @@ func (s *keySet) due() bool {
 
 func (s *keySet) olderThan(age time.Duration) bool { return s.now().Sub(s.read) > age }
 
-// known returns the keys for a header, if they count, and whether the keys have to be read.
-func (s *keySet) known(h jose.Header) (keys []signingKey, due bool) {
+// known returns the keys for a header but for some, if they count, and whether the keys have to be read.
+func (s *keySet) known(h jose.Header, but []signingKey) (keys []signingKey, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.olderThan(keysExpiry) {
-		keys = s.match(h)
+		keys = s.match(h, but)
 	}
 	return keys, s.due() || len(keys) == 0 && s.now().Sub(s.tried) > keysPause
 }
@@ -123,8 +124,8 @@ func (s *keySet) known(h jose.Header) (keys []signingKey, due bool) {
 const maxCandidates = 8
 
 // match returns the first keys that have the id of the header, or any id when it has none, and are for its algorithm:
-// an id may be that of several keys of different kinds (RFC 7517, 4.5). mu is held.
-func (s *keySet) match(h jose.Header) []signingKey {
+// an id may be that of several keys of different kinds (RFC 7517, 4.5). Those of but are left out. mu is held.
+func (s *keySet) match(h jose.Header, but []signingKey) []signingKey {
 	var list []signingKey
 	for i := range s.keys {
 		k := &s.keys[i]
@@ -132,7 +133,9 @@ func (s *keySet) match(h jose.Header) []signingKey {
 			list = append(list, *k)
 		}
 	}
-	return list
+	return slices.DeleteFunc(list, func(k signingKey) bool {
+		return slices.ContainsFunc(but, func(b signingKey) bool { return b.thumbprint == k.thumbprint })
+	})
 }
 
 // fits reports whether a key may have made a signature of an algorithm.

@@ -132,13 +132,9 @@ func (j *JWTs) verify(ctx context.Context, text string) (*auth.Principal, error)
 	if err != nil || len(token.Headers) != 1 {
 		return nil, fmt.Errorf("%w: JWT: %w", auth.ErrDenied, err)
 	}
-	keys, err := j.keys.find(ctx, token.Headers[0])
+	claims, all, thumbprint, err := j.open(ctx, token)
 	if err != nil {
 		return nil, err
-	}
-	claims, all, thumbprint, err := claimsOf(token, keys)
-	if err != nil {
-		return nil, fmt.Errorf("%w: JWT: %w", auth.ErrDenied, err)
 	}
 	now := j.o.Now()
 	if claims.Expiry == nil {
@@ -156,6 +152,27 @@ func (j *JWTs) verify(ctx context.Context, text string) (*auth.Principal, error)
 		Groups: stringsOf(all[j.o.GroupClaim]), Expires: claims.Expiry.Time().Add(time.Minute),
 		Valid: func() bool { return j.keys.has(thumbprint) },
 	}, nil
+}
+
+// open returns the claims of a token that is signed by a key of the issuer, and the thumbprint of that one. When a token
+// does not say by which, and it is none of those that are known, there may be a new one.
+func (j *JWTs) open(ctx context.Context, token *jwt.JSONWebToken) (claims jwt.Claims, all map[string]any, thumbprint string, err error) {
+	h := token.Headers[0]
+	keys, err := j.keys.find(ctx, h, nil)
+	if err != nil {
+		return claims, nil, "", err
+	}
+	claims, all, thumbprint, err = claimsOf(token, keys)
+	if h.KeyID == "" && errors.Is(err, jose.ErrCryptoFailure) {
+		if keys, err = j.keys.find(ctx, h, keys); err != nil {
+			return claims, nil, "", err
+		}
+		claims, all, thumbprint, err = claimsOf(token, keys)
+	}
+	if err != nil {
+		return claims, nil, "", fmt.Errorf("%w: JWT: %w", auth.ErrDenied, err)
+	}
+	return claims, all, thumbprint, nil
 }
 
 // claimsOf returns the claims of a token that is signed by one of the keys, and the thumbprint of that one.
