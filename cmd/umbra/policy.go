@@ -28,11 +28,7 @@ Changes count at once, also for those who are connected.`,
 	cmd.AddCommand(a.newPolicyLs(), a.newPolicyShow(), a.newPolicyPut(),
 		a.newPolicyChange("rm NAME", "Delete a policy that is attached to nobody", "lamps", 1,
 			func(ctx context.Context, c *client.Client, args []string) error {
-				err := c.DeletePolicy(ctx, args[0])
-				if refusal, ok := errors.AsType[*client.Error](err); ok && refusal.Status == http.StatusConflict {
-					return failf(exitConflict, "%w", err) // it says why: nobody has changed something
-				}
-				return err
+				return explained(c.DeletePolicy(ctx, args[0]), "")
 			}),
 		a.newPolicyChange("attach NAME TARGET", "Attach a policy to a principal or group", "lamps group:lamps", 2,
 			func(ctx context.Context, c *client.Client, args []string) error {
@@ -93,9 +89,16 @@ func (a *app) newPolicyShow() *cobra.Command {
 }
 
 func (a *app) newPolicyPut() *cobra.Command {
-	return &cobra.Command{
-		Use: "put NAME FILE", Short: "Store a policy document", Example: "  umbra policy put lamps lamps.json\n  umbra policy put lamps -",
-		Long: "Store a policy document, which is in FILE, or comes from stdin with \"-\".", Args: arguments(2, 2),
+	var replace bool
+	cmd := &cobra.Command{
+		Use: "put NAME FILE", Short: "Store a policy document",
+		Example: "  umbra policy put lamps lamps.json\n  umbra policy put lamps -\n  umbra policy put device device.json --replace",
+		Long: `Store a policy document, which is in FILE, or comes from stdin with "-".
+
+A policy that is built in or comes from a file stays as it is, unless --replace puts this one in its place:
+for all who have it, by default or because it is attached. 'umbra policy rm' brings the old one back, as soon
+as the new one is attached to nobody.`,
+		Args: arguments(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			doc, err := a.readFile(args[1])
 			if err != nil {
@@ -105,9 +108,20 @@ func (a *app) newPolicyPut() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.PutPolicy(cmd.Context(), args[0], doc)
+			return explained(c.PutPolicy(cmd.Context(), args[0], doc, replace), " (--replace)")
 		},
 	}
+	cmd.Flags().BoolVar(&replace, "replace", false, "take the place of a policy that is built in or comes from a file")
+	return cmd
+}
+
+// explained is err, of which the server says why there is a conflict: nobody has changed something meanwhile. more is
+// what helps against it.
+func explained(err error, more string) error {
+	if refusal, ok := errors.AsType[*client.Error](err); ok && refusal.Status == http.StatusConflict {
+		return failf(exitConflict, "%w%s", err, more)
+	}
+	return err
 }
 
 // newPolicyChange is a command that changes something and prints nothing.

@@ -33,9 +33,14 @@ func (c *Client) Policy(ctx context.Context, name string) (*Policy, error) {
 	return &p, c.decode(ctx, call{method: http.MethodGet, path: policyPath(name)}, &p)
 }
 
-// PutPolicy stores a policy document.
-func (c *Client) PutPolicy(ctx context.Context, name string, doc []byte) error {
-	_, err := c.do(ctx, call{method: http.MethodPut, path: policyPath(name), body: doc})
+// PutPolicy stores a policy document. When a policy with this name is built in or comes from a file, and is not to be
+// replaced, it is an *Error with status 409.
+func (c *Client) PutPolicy(ctx context.Context, name string, doc []byte, replace bool) error {
+	var query url.Values
+	if replace {
+		query = url.Values{"replace": {"true"}}
+	}
+	_, err := c.do(ctx, call{method: http.MethodPut, path: policyPath(name), query: query, body: doc})
 	return err
 }
 

@@ -30,7 +30,7 @@ func (a *api) policyRoutes() []Route {
 		{del, "/v1/registry/{thing}", "", false, a.deleteRegistered},
 		{get, "/v1/policies", "", false, a.listPolicies},
 		{get, "/v1/policies/{policy}", "", false, a.getPolicy},
-		{put, "/v1/policies/{policy}", "", false, a.putPolicy},
+		{put, "/v1/policies/{policy}", "replace", false, a.putPolicy},
 		{del, "/v1/policies/{policy}", "", false, a.deletePolicy},
 		{put, "/v1/policies/{policy}/targets/{target}", "", false, a.attachPolicy},
 		{del, "/v1/policies/{policy}/targets/{target}", "", false, a.detachPolicy},
@@ -80,7 +80,8 @@ func (a *api) getPolicy(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// putPolicy stores a policy document. It counts at once.
+// putPolicy stores a policy document. It counts at once. It takes the place of one that is built in or comes from a file
+// only if that is asked for: others may have it, or be without any but the default one.
 func (a *api) putPolicy(w http.ResponseWriter, r *http.Request) (err error) {
 	name := r.PathValue("policy")
 	defer func() { a.record(r, auth.PutPolicy, name, err) }()
@@ -93,6 +94,13 @@ func (a *api) putPolicy(w http.ResponseWriter, r *http.Request) (err error) {
 	}
 	if _, err := policy.Parse(name, body); err != nil {
 		return refusal(http.StatusBadRequest, "%v", err)
+	}
+	replace, err := boolParam(r, "replace")
+	if err != nil {
+		return err
+	}
+	if in, ok := a.Engine.Policy(name); ok && in.Origin != "store" && !replace {
+		return refusal(http.StatusConflict, "There is a policy with this name, whose origin is %s; set replace to put yours in its place", in.Origin)
 	}
 	expect, err := a.expected(r, authz.KindPolicy, name)
 	if err != nil {

@@ -85,6 +85,9 @@ func TestPolicyRefusals(t *testing.T) {
 	}{
 		{"PUT", "/v1/policies/a%20b", http.StatusBadRequest},
 		{"PUT", "/v1/policies/" + strings.Repeat("a", 129), http.StatusBadRequest},
+		{"PUT", "/v1/policies/admin", http.StatusConflict},
+		{"PUT", "/v1/policies/admin?replace=false", http.StatusConflict},
+		{"PUT", "/v1/policies/admin?replace=yes", http.StatusBadRequest},
 		{"DELETE", "/v1/policies/device", http.StatusConflict},
 		{"DELETE", "/v1/policies/none", http.StatusNotFound},
 		{"PUT", "/v1/policies/none/targets/user:bob", http.StatusNotFound},
@@ -96,6 +99,29 @@ func TestPolicyRefusals(t *testing.T) {
 	}
 	none := newServer(t)
 	none.want(http.StatusNotFound, "GET", "/v1/policies", "")
+}
+
+// A policy of another origin is replaced when that is asked for, and is there again when the one of the store is gone.
+func TestPolicyTakesThePlaceOfAnother(t *testing.T) {
+	t.Parallel()
+	s, engine := administered(t)
+	allows := func() bool {
+		bob := &auth.Principal{ID: "user:bob", Kind: auth.User, Policies: []string{"admin"}}
+		return engine.Rights(bob, auth.Link{}).Allows(auth.Publish, "a")
+	}
+	a := s.want(http.StatusConflict, "PUT", "/v1/policies/admin", lampsOnly)
+	if !strings.Contains(a.body, "set replace") || !allows() {
+		t.Errorf("a built-in policy is replaced: %s", a.body)
+	}
+	s.want(http.StatusOK, "PUT", "/v1/policies/admin?replace=true", lampsOnly, "If-None-Match", "*")
+	if allows() {
+		t.Error("a built-in policy is not replaced")
+	}
+	s.want(http.StatusOK, "PUT", "/v1/policies/admin", lampsOnly) // which is in the store now
+	s.want(http.StatusNoContent, "DELETE", "/v1/policies/admin", "")
+	if !allows() {
+		t.Error("a built-in policy does not come back")
+	}
 }
 
 // ofConnection asks about the certificate and the connection.
