@@ -2,7 +2,10 @@ package rest_test
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,8 +26,14 @@ func permitting(t *testing.T, m may) *server {
 	return newServer(t, func(with *setup) { with.options.Rights = func(*http.Request) auth.Rights { return m } })
 }
 
+// Every operation is refused to those who may do everything but that, unless it is open to all.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
+	routes, left := http.NewServeMux(), map[string]bool{}
+	for _, rt := range rest.Routes() {
+		routes.Handle(rt.Method+" "+rt.Pattern, http.NotFoundHandler())
+		left[rt.Method+" "+rt.Pattern] = true
+	}
 	for _, test := range []struct{ method, path, needs string }{
 		{"GET", "/things/lamp/shadow", "iot:GetThingShadow lamp"},
 		{"GET", "/things/lamp/shadow?name=cfg", "iot:GetThingShadow lamp/cfg"},
@@ -46,7 +55,35 @@ func TestPermissions(t *testing.T) {
 		{"DELETE", "/v1/things/lamp/shadow", "iot:DeleteThingShadow lamp"},
 		{"GET", "/v1/things/lamp/delta", "iot:GetThingShadow lamp"},
 		{"GET", "/v1/things/lamp/events", "iot:GetThingShadow lamp"},
+		{"GET", "/v1/things/lamp/devices", "iot:GetThingShadow lamp"},
+		{"GET", "/v1/registry", "umbra:ListRegistry "},
+		{"GET", "/v1/registry/lamp", "umbra:GetRegisteredThing lamp"},
+		{"PUT", "/v1/registry/lamp", "umbra:PutRegisteredThing lamp"},
+		{"DELETE", "/v1/registry/lamp", "umbra:DeleteRegisteredThing lamp"},
+		{"GET", "/v1/policies", "umbra:ListPolicies "},
+		{"GET", "/v1/policies/p", "umbra:GetPolicy p"},
+		{"PUT", "/v1/policies/p", "umbra:PutPolicy p"},
+		{"DELETE", "/v1/policies/p", "umbra:DeletePolicy p"},
+		{"PUT", "/v1/policies/p/targets/user:bob", "umbra:AttachPolicy p"},
+		{"DELETE", "/v1/policies/p/targets/user:bob", "umbra:AttachPolicy p"},
+		{"POST", "/v1/policy-test", "umbra:TestPolicy "},
+		{"GET", "/v1/audit", "umbra:GetAudit "},
+		{"GET", "/v1/credentials/users", "umbra:ListCredentials users"},
+		{"POST", "/v1/credentials/keys", "umbra:PutCredential keys"},
+		{"PUT", "/v1/credentials/users/bob", "umbra:PutCredential users/bob"},
+		{"DELETE", "/v1/credentials/users/bob", "umbra:DeleteCredential users/bob"},
+		{"GET", "/v1/mappings", "umbra:Administer "},
+		{"GET", "/v1/mappings/m", "umbra:Administer "},
+		{"PUT", "/v1/mappings/m", "umbra:Administer "},
+		{"DELETE", "/v1/mappings/m", "umbra:Administer "},
+		{"GET", "/v1/mappings/errors", "umbra:Administer "},
+		{"GET", "/v1/mappings/orphans", "umbra:Administer "},
+		{"DELETE", "/v1/mappings/orphans/a%2Fb", "umbra:Administer "},
+		{"GET", "/v1/mapping-events", "umbra:Administer "},
+		{"POST", "/v1/mapping-events", "umbra:Administer "},
 	} {
+		_, pattern := routes.Handler(httptest.NewRequestWithContext(t.Context(), test.method, test.path, nil))
+		delete(left, pattern)
 		s := permitting(t, func(action, name string) bool { return action+" "+name != test.needs })
 		a := s.do(test.method, test.path, `{"state":{}}`)
 		if a.status != http.StatusForbidden || a.header.Get("x-amzn-ErrorType") != "ForbiddenException:" {
@@ -59,6 +96,12 @@ func TestPermissions(t *testing.T) {
 		if err != nil || len(list) > 0 {
 			t.Errorf("%s %s without %s has changed the shadow: %v, %v", test.method, test.path, test.needs, list, err)
 		}
+	}
+	open := []string{ // of the events each one is asked for
+		"GET /livez", "GET /readyz", "GET /v1/events", "GET /v1/openapi.json", "GET /v1/schemas/{$}", "GET /v1/schemas/{file}", "GET /v1/version",
+	}
+	if got := slices.Sorted(maps.Keys(left)); !slices.Equal(got, open) {
+		t.Errorf("open to all are %q, want %q", got, open)
 	}
 }
 
