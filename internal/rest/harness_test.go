@@ -302,8 +302,12 @@ func (e *events) begun() *events {
 func (e *events) end() {
 	e.t.Helper()
 	for {
-		if _, ok := e.block(); !ok {
-			return
+		if _, ok := e.block(); ok {
+			continue
 		}
+		if err := e.scan.Err(); err != nil {
+			e.t.Errorf("the stream does not end: %v", err)
+		}
+		return
 	}
 }
