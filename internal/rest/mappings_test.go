@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/umbra-iot/umbra/broker"
 	"github.com/umbra-iot/umbra/broker/mapping"
@@ -192,6 +193,7 @@ func TestMappingEventsNeedAdminister(t *testing.T) {
 	t.Parallel()
 	var revoked atomic.Bool
 	s := mapped(t, func(with *setup) {
+		with.options.KeepAlive = time.Hour // no stream looks by itself
 		with.options.Rights = func(*http.Request) auth.Rights {
 			return may(func(action, _ string) bool { return action != "umbra:Administer" || !revoked.Load() })
 		}

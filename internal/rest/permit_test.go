@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/rest"
@@ -142,10 +143,12 @@ func TestStreamEndsWithItsPermission(t *testing.T) {
 	stream.end()
 }
 
-// Streams end with the credential of who asked for them, and others go on.
+// Streams end with the credential of who asked for them, when they are told and not later, and others go on.
 func TestStreamsEndWithTheirCredential(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
+	s := newServer(t, func(with *setup) {
+		with.options.KeepAlive = time.Hour // no stream looks by itself
+	})
 	var now atomic.Value // the name of who asks now
 	var gone atomic.Bool // the credential of alice
 	who := func(*http.Request) (*auth.Principal, error) {
