@@ -1,8 +1,11 @@
 package broker_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -163,9 +166,12 @@ func TestManyTakeoversAtOnceLoseNothing(t *testing.T) {
 	o := connectOptions{id: "c", keep: true, expiry: 100}
 	s.connect(t, o).subscribe(1, "a")
 	const messages = 500
-	var wg sync.WaitGroup
+	var accepted, ended sync.WaitGroup
 	for range 40 {
-		wg.Go(func() {
+		accepted.Add(1)
+		ended.Go(func() {
+			waits := sync.OnceFunc(accepted.Done)
+			defer waits()
 			conn, err := net.Dial("tcp", s.addr)
 			if err != nil {
 				t.Error(err)
@@ -182,6 +188,10 @@ func TestManyTakeoversAtOnceLoseNothing(t *testing.T) {
 			}
 			_ = conn.SetReadDeadline(time.Now().Add(patience))
 			_, _ = conn.Read(make([]byte, 100))
+			waits()
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("a connection that was taken over stays")
+			}
 		})
 	}
 	pub := s.connect(t, connectOptions{id: "pub"})
@@ -189,14 +199,21 @@ func TestManyTakeoversAtOnceLoseNothing(t *testing.T) {
 		pub.send(message("a", fmt.Sprint(i), 1, 1))
 		finish(pub, 1, 1)
 	}
-	wg.Wait()
+	accepted.Wait()
 	last := s.connect(t, o)
 	for i := range messages {
 		if pk := last.wantMessage("a"); string(pk.Payload) != fmt.Sprint(i) {
 			t.Fatalf("message %d = %s", i, pk.Payload)
 		}
 	}
+	ended.Wait()
 	eventually(t, "all other connections gone", func() bool { return s.Stats().Connections == 2 })
+	pub.send(message("a", "more", 1, 1))
+	finish(pub, 1, 1)
+	last.wantMessage("a")
+	if n := s.Stats().Panics; n > 0 {
+		t.Errorf("%d connections have panicked", n)
+	}
 }
 
 func TestSessionsEnd(t *testing.T) {
