@@ -42,38 +42,6 @@ func (b *Budget) Give(n int) {
 	b.left += n
 }
 
-// queue is the strangers by age.
-type queue struct {
-	first, last *Conn
-	len         int
-}
-
-func (q *queue) add(c *Conn) {
-	c.prev, c.next = q.last, nil
-	if q.last != nil {
-		q.last.next = c
-	} else {
-		q.first = c
-	}
-	q.last = c
-	q.len++
-}
-
-func (q *queue) remove(c *Conn) {
-	if c.prev != nil {
-		c.prev.next = c.next
-	} else {
-		q.first = c.next
-	}
-	if c.next != nil {
-		c.next.prev = c.prev
-	} else {
-		q.last = c.prev
-	}
-	c.prev, c.next = nil, nil
-	q.len--
-}
-
 // rate lets so many pass per second, with bursts of as many. It belongs to one goroutine.
 type rate struct {
 	perSecond int // 0 for no bound

@@ -31,13 +31,12 @@ type Conn struct {
 	tls      *tls.ConnectionState // nil without TLS
 	peer     *auth.Principal      // by its certificate, nil for nobody
 
-	since      time.Time
-	through    bool                            // guarded by Gate.mu, as what follows
-	recheck    func(tls.ConnectionState) error // that the handshake has not asked; nil while there is none
-	stranger   bool                            // counts in the budget
-	counted    netip.Addr                      // among the connections of an address; invalid when it is not
-	reserved   int                             // of the budget, beside what each stranger costs
-	prev, next *Conn                           // among the strangers
+	through  bool                            // guarded by Gate.mu, as what follows
+	recheck  func(tls.ConnectionState) error // that the handshake has not asked; nil while there is none
+	stranger bool                            // counts in the budget
+	since    time.Time                       // a stranger
+	reserved int                             // of the budget, beside what each stranger costs
+	places   []place                         // in the crowds that it is of
 }
 
 // begin does what comes before the first byte of the client's protocol.
@@ -201,8 +200,7 @@ func (c *Conn) admit() {
 	g.Budget.Give(c.reserved)
 	c.reserved = 0
 	if c.stranger {
-		c.stranger = false
-		g.strangers.remove(c)
+		c.know()
 		g.Budget.Give(strangerBytes)
 	}
 }
@@ -226,8 +224,7 @@ func (c *Conn) Reserve(ctx context.Context, n int) bool {
 	}
 	c.reserved = n
 	if !c.stranger {
-		c.since, c.stranger = time.Now(), true
-		g.strangers.add(c)
+		c.estrange()
 	}
 	return true
 }
@@ -266,16 +263,20 @@ func (c *Conn) cut() {
 
 // leave takes c out of all counts, and reports whether it had come through.
 func (c *Conn) leave() (through bool) {
-	g := c.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	c.admit()
-	if _, ok := g.open[c]; ok {
-		delete(g.open, c)
-		if c.counted.IsValid() {
-			g.uncount(c.counted)
-		}
-		c.entrance.open--
-	}
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	c.quit()
 	return c.through
+}
+
+// quit takes c out of all counts, for those who hold Gate.mu.
+func (c *Conn) quit() {
+	c.admit()
+	delete(c.gate.open, c)
+	for _, p := range c.places {
+		if p.open--; p.open == 0 && p.address.IsValid() {
+			delete(c.gate.from, p.address)
+		}
+	}
+	c.places = nil
 }

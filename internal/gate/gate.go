@@ -9,7 +9,9 @@
 // has proved itself by then, one that only wants to occupy a place is always the
 // oldest. A client of HTTP proves itself with each request: while it does, what
 // it sends is that of a stranger, see [Conn.Reserve]. So nobody has a part of the
-// budget who cannot be pushed out.
+// budget who cannot be pushed out. It is the same with the places of a listener and
+// of an address, where those are bounded: the oldest stranger there makes room for
+// who comes, and clients that are known keep their places.
 package gate
 
 import (
@@ -81,18 +83,23 @@ type Spec struct {
 	// called after a handshake with one; nil for nobody.
 	Identify func(tls.ConnectionState) (*auth.Principal, error)
 	// Connections and Rate bound the connections at a time and the new ones per
-	// second, 0 for no bound. What is above the first is closed, what is above
-	// the second waits.
+	// second, 0 for no bound. What is above the first takes the place of the
+	// oldest stranger, waits for it to be old enough, or is closed when all
+	// clients are known; what is above the second waits.
 	Connections int
 	Rate        int
 }
 
 // Options of a Gate.
 type Options struct {
-	Log        *slog.Logger  // default: discard
-	Handshake  time.Duration // for PROXY header and TLS; default 10 s
-	Budget     *Budget       // default: no bound
-	PerAddress int           // connections at a time from one address, behind proxies that of the client; 0 for no bound
+	Log       *slog.Logger  // default: discard
+	Handshake time.Duration // for PROXY header and TLS; default 10 s
+	Budget    *Budget       // default: no bound
+	// PerAddress bounds the connections at a time from one address, behind proxies
+	// that of the client; 0 for no bound. What is above it takes the place of the
+	// oldest stranger, or is closed when there is none that is old enough: who
+	// comes from other addresses is not to wait.
+	PerAddress int
 	// Refused is told of each client that could not connect because of its certificate, which need not be verified,
 	// and returns at once; nil for nobody.
 	Refused func(listener string, remote netip.Addr, cert *x509.Certificate, why error)
@@ -119,16 +126,17 @@ type Gate struct {
 	closed    bool
 	listeners []*entrance
 	open      map[*Conn]struct{}
-	from      map[netip.Addr]int
-	strangers queue
+	all       crowd
+	from      map[netip.Addr]*crowd // with PerAddress
 }
 
 // entrance is a listener that is open.
 type entrance struct {
 	Spec
+	crowd
+
 	ln   net.Listener
 	rate rate
-	open int // connections; guarded by Gate.mu
 }
 
 // New returns a gate without listeners.
@@ -139,7 +147,7 @@ func New(o Options) *Gate {
 	if o.Handshake == 0 {
 		o.Handshake = 10 * time.Second
 	}
-	g := &Gate{Options: o, done: make(chan struct{}), open: map[*Conn]struct{}{}, from: map[netip.Addr]int{}}
+	g := &Gate{Options: o, done: make(chan struct{}), open: map[*Conn]struct{}{}, from: map[netip.Addr]*crowd{}}
 	g.mqtt, g.http = newDoor(), newDoor()
 	return g
 }
@@ -162,7 +170,7 @@ func (g *Gate) Listen(ctx context.Context, s Spec) (net.Addr, error) {
 		_ = ln.Close()
 		return nil, net.ErrClosed
 	}
-	g.listeners = append(g.listeners, &entrance{Spec: s, ln: ln, rate: rate{perSecond: s.Rate}})
+	g.listeners = append(g.listeners, &entrance{Spec: s, crowd: crowd{bound: s.Connections}, ln: ln, rate: rate{perSecond: s.Rate}})
 	return ln.Addr(), nil
 }
 
@@ -223,7 +231,7 @@ func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return Stats{
-		Open: int64(len(g.open)), Strangers: int64(g.strangers.len), Refused: g.refused.Load(),
+		Open: int64(g.all.open), Strangers: int64(g.all.strangers.Len()), Refused: g.refused.Load(),
 		PushedOut: g.pushedOut.Load(), HandshakesFailed: g.unfinished.Load(), AcceptErrors: g.failed.Load(),
 	}
 }
@@ -274,88 +282,6 @@ func (g *Gate) enter(e *entrance, raw net.Conn) {
 		return
 	}
 	g.arriving.Go(func() { g.greet(c) })
-}
-
-// makeRoom reserves n bytes, and pushes out old strangers for it. False means that the gate is closed, or given up.
-func (g *Gate) makeRoom(n int, givenUp <-chan struct{}) bool {
-	for !g.Budget.Take(n) {
-		wait, old := g.oldest()
-		if old != nil {
-			g.pushedOut.Add(1)
-			old.cut()
-			continue
-		}
-		t := time.NewTimer(min(wait, youth/10))
-		select {
-		case <-t.C:
-		case <-givenUp:
-			t.Stop()
-			return false
-		case <-g.done:
-			t.Stop()
-			return false
-		}
-	}
-	return true
-}
-
-// oldest returns the oldest stranger, or how long it is still too young.
-func (g *Gate) oldest() (time.Duration, *Conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	c := g.strangers.first
-	if c == nil {
-		return youth, nil
-	}
-	if age := time.Since(c.since); age < youth {
-		return youth - age, nil
-	}
-	return 0, c
-}
-
-// register counts c, unless it is one too many.
-func (g *Gate) register(c *Conn) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed || c.entrance.Connections > 0 && c.entrance.open >= c.entrance.Connections ||
-		len(c.entrance.Proxies) == 0 && !g.countAs(c, c.source) {
-		return false
-	}
-	c.entrance.open++
-	g.open[c] = struct{}{}
-	c.since, c.stranger = time.Now(), true
-	g.strangers.add(c)
-	return true
-}
-
-// countAs counts c as one of an address, unless it is one too many.
-func (g *Gate) countAs(c *Conn, a netip.Addr) bool {
-	if g.PerAddress > 0 && g.from[a] >= g.PerAddress {
-		return false
-	}
-	g.from[a]++
-	c.counted = a
-	return true
-}
-
-// uncount takes one from the connections of an address.
-func (g *Gate) uncount(a netip.Addr) {
-	if g.from[a]--; g.from[a] == 0 {
-		delete(g.from, a)
-	}
-}
-
-// recount counts c as one of the address that its proxy has told, unless it is one too many. What a proxy asks for
-// itself counts nowhere.
-func (g *Gate) recount(c *Conn) bool {
-	a := addrOf(c.remote)
-	if !a.IsValid() {
-		return true
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_, isOpen := g.open[c]
-	return isOpen && g.countAs(c, a)
 }
 
 // refuse closes a connection for which there is no place, and says so once a second at most.

@@ -23,7 +23,8 @@ import (
 
 const patience = 20 * time.Second
 
-// open starts a gate with one listener. What comes out of its doors is greeted by the door's name, and then echoed.
+// open starts a gate with one listener. What comes out of its doors is greeted by the door's name, and then echoed; who
+// says "!" has proved who it is.
 func open(t *testing.T, o gate.Options, s gate.Spec) (g *gate.Gate, addr string) {
 	t.Helper()
 	g = gate.New(o)
@@ -59,8 +60,29 @@ func echo(l net.Listener, name string, ended chan<- error) {
 			defer c.Close()
 			_ = c.SetDeadline(time.Now().Add(patience))
 			_, _ = io.WriteString(c, name)
-			_, _ = io.Copy(c, c)
+			_, _ = io.Copy(c, io.TeeReader(c, known{c.(*gate.Conn)}))
 		}()
+	}
+}
+
+// known admits a connection whose client says "!".
+type known struct{ c *gate.Conn }
+
+func (k known) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("!")) {
+		k.c.Admit()
+	}
+	return len(b), nil
+}
+
+// prove says who a client is.
+func prove(t *testing.T, c net.Conn) {
+	t.Helper()
+	if _, err := c.Write([]byte("!")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -341,6 +363,8 @@ func TestBounds(t *testing.T) {
 			if hello(first) != "mqtt" || hello(second) != "mqtt" {
 				t.Fatal("two clients do not get in")
 			}
+			prove(t, first)
+			prove(t, second)
 			if third := dial(t, addr); hello(third) == "mqtt" {
 				t.Error("a third client gets in")
 			}
@@ -351,6 +375,64 @@ func TestBounds(t *testing.T) {
 			}
 			if s := g.Stats(); s.Refused != 1 {
 				t.Errorf("Stats() = %+v", s)
+			}
+		})
+	}
+}
+
+// TestStrangersLeaveTheirPlaces has strangers take all places of a listener or an address, again and again: who comes gets
+// the place of the oldest of them, and the client that is known keeps its own.
+func TestStrangersLeaveTheirPlaces(t *testing.T) {
+	t.Parallel()
+	const places = 3
+	for name, tt := range map[string]struct {
+		o     gate.Options
+		s     gate.Spec
+		first []byte
+		waits bool // the gate makes who comes wait until one is old enough
+	}{
+		"of the listener":            {s: gate.Spec{Connections: places}, waits: true},
+		"of the address":             {o: gate.Options{PerAddress: places}},
+		"of an address by its proxy": {o: gate.Options{PerAddress: places}, s: gate.Spec{Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, first: proxyHeader()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tt.s.Kind = gate.MQTT
+			g, addr := open(t, tt.o, tt.s)
+			enter := func() (c net.Conn) {
+				eventually(t, "a place", func() bool {
+					c = dial(t, addr)
+					_, _ = c.Write(tt.first)
+					in := hello(c) == "mqtt"
+					if !in && tt.waits {
+						t.Fatal("a client is refused, although a stranger leaves its place soon")
+					}
+					return in
+				})
+				return c
+			}
+			who := enter()
+			prove(t, who)
+			strangers := []net.Conn{enter(), enter(), enter(), enter(), enter()}
+			for i, c := range strangers {
+				if got, want := isOpen(c), i >= 3; got != want {
+					t.Errorf("stranger %d is open: %v, want %v", i, got, want)
+				}
+			}
+			prove(t, enter())
+			if !isOpen(who) {
+				t.Error("a client that is known has lost its place")
+			}
+			s := g.Stats()
+			s.Refused = 0
+			if want := (gate.Stats{Open: places, Strangers: 1, PushedOut: 4}); s != want {
+				t.Errorf("Stats() = %+v, want %+v", s, want)
+			}
+			prove(t, enter())
+			last := dial(t, addr)
+			_, _ = last.Write(tt.first)
+			if hello(last) == "mqtt" {
+				t.Error("a client gets in where all places are of those who are known")
 			}
 		})
 	}
@@ -396,6 +478,7 @@ func TestBoundOfAnAddressBehindAProxy(t *testing.T) {
 		if hello(c) != "mqtt" {
 			t.Fatal("two clients of an address and one of another do not get in")
 		}
+		prove(t, c)
 	}
 	if hello(enter(proxyHeader())) == "mqtt" {
 		t.Error("a third client of an address gets in")

@@ -2,11 +2,15 @@ package e2e_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,5 +224,76 @@ func TestPagesOfOtherSites(t *testing.T) {
 		if head := readHead(t, e); !strings.HasPrefix(head, "HTTP/1.1 "+want+" ") {
 			t.Errorf("a request of a page of %s is answered with %s, want %s", origin, head, want)
 		}
+	}
+}
+
+// TestStrangersKeepNobodyOutOfAListener has clients without credentials occupy all places of listeners: with requests for
+// which nobody needs any, and with silence, again and again. Who proves himself gets a place, and keeps it.
+func TestStrangersKeepNobodyOutOfAListener(t *testing.T) {
+	t.Parallel()
+	l := startLogin(t, "--store=memory:", "--http=off", "--mqtt=off", "--connect-timeout=1m",
+		"--listeners=http://127.0.0.1:0?max-connections=3 mqtt://127.0.0.1:0?max-connections=3")
+	ctx, cancel := context.WithCancel(t.Context())
+	var attackers sync.WaitGroup
+	defer attackers.Wait()
+	defer cancel()
+	var answered, silent atomic.Int64
+	for range 3 {
+		attackers.Go(func() { occupy(ctx, l.HTTP(), "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", &answered) })
+		attackers.Go(func() { occupy(ctx, l.MQTT(), "", &silent) })
+	}
+	eventually(t, func() error {
+		if a, s := answered.Load(), silent.Load(); a < 3 || s < 3 {
+			return fmt.Errorf("%d and %d places are taken", a, s)
+		}
+		return nil
+	})
+	known := exchangeWith(t, l.HTTP())
+	bearer := "Authorization: Bearer " + l.token + "\r\n"
+	if got := known.do(t, "GET /things/lamp/shadow", bearer); got != http.StatusNotFound {
+		t.Errorf("GET shadow = %d", got)
+	}
+	alice := mqtttest.Options{Username: "alice", Password: l.userPassword, ClientID: "alice"}
+	c := dial(t, l.MQTT(), alice)
+	subscribe(t, c, "health")
+	alice.ClientID = "alice-2"
+	dial(t, l.MQTT(), alice)
+	other := exchangeWith(t, l.HTTP())
+	if got := other.do(t, "GET /things/lamp/shadow", bearer); got != http.StatusNotFound {
+		t.Errorf("GET shadow of another client = %d", got)
+	}
+	if got := known.do(t, "GET /things/lamp/shadow", bearer); got != http.StatusNotFound {
+		t.Errorf("GET shadow on the first connection = %d", got)
+	}
+	if _, err := c.Publish(wait(t), mqtttest.Message{Topic: "health", Payload: []byte("x"), QoS: 1}); err != nil {
+		t.Errorf("a client that has proved itself is not served: %v", err)
+	}
+}
+
+// occupy takes a place of a listener, and another one when it loses it, until ctx ends. It says the same again and again,
+// or nothing, and counts the connections on which it was not refused.
+func occupy(ctx context.Context, addr, say string, taken *atomic.Int64) {
+	for ctx.Err() == nil {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return
+		}
+		stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+		if say == "" {
+			taken.Add(1)
+		}
+		b := make([]byte, 1024)
+		for first := true; err == nil; first = false {
+			_, _ = io.WriteString(c, say)
+			if _, err = c.Read(b); err == nil && first {
+				taken.Add(1)
+			}
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+		stop()
+		_ = c.Close()
 	}
 }

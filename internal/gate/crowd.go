@@ -1,0 +1,182 @@
+package gate
+
+import (
+	"container/list"
+	"net/netip"
+	"time"
+)
+
+// crowd is the connections that share a bound: all, those of a listener, those of an address. It is guarded by Gate.mu.
+type crowd struct {
+	bound     int // of open, 0 for none
+	open      int
+	strangers list.List  // of *Conn, by age
+	address   netip.Addr // whose connections they are; invalid for those of a listener, and for all
+}
+
+func (k *crowd) isFull() bool { return k.bound > 0 && k.open >= k.bound }
+
+// oldest returns the stranger that has to make room first; nil when there is none.
+func (k *crowd) oldest() *Conn {
+	e := k.strangers.Front()
+	if e == nil {
+		return nil
+	}
+	return e.Value.(*Conn)
+}
+
+// place is where a connection is in a crowd.
+type place struct {
+	*crowd
+	stranger *list.Element // nil for a connection that is none
+}
+
+// join makes c one of a crowd.
+func (c *Conn) join(k *crowd) {
+	p := place{crowd: k}
+	if c.stranger {
+		p.stranger = k.strangers.PushBack(c)
+	}
+	k.open++
+	c.places = append(c.places, p)
+}
+
+// estrange makes c a stranger that has just come.
+func (c *Conn) estrange() {
+	c.since, c.stranger = time.Now(), true
+	for i, p := range c.places {
+		c.places[i].stranger = p.strangers.PushBack(c)
+	}
+}
+
+// know makes c a stranger no more.
+func (c *Conn) know() {
+	c.stranger = false
+	for i, p := range c.places {
+		p.strangers.Remove(p.stranger)
+		c.places[i].stranger = nil
+	}
+}
+
+// makeRoom reserves n bytes, and pushes out old strangers for it. False means that the gate is closed, or given up.
+func (g *Gate) makeRoom(n int, givenUp <-chan struct{}) bool {
+	for !g.Budget.Take(n) {
+		if pushed, _ := g.pushOut(&g.all); !pushed && !g.pause(givenUp) {
+			return false
+		}
+	}
+	return true
+}
+
+// pushOut closes the oldest stranger of a crowd, if it is old enough. Otherwise it tells whether one will be.
+func (g *Gate) pushOut(from *crowd) (pushed, soon bool) {
+	g.mu.Lock()
+	c := from.oldest()
+	if c == nil || time.Since(c.since) < youth {
+		g.mu.Unlock()
+		return false, c != nil
+	}
+	c.quit() // at once: who is known by now stays
+	g.mu.Unlock()
+	g.pushedOut.Add(1)
+	_ = c.raw.Close()
+	return true, false
+}
+
+// pause waits a little for strangers to prove themselves, or to become old. False means that the gate is closed, or given up.
+func (g *Gate) pause(givenUp <-chan struct{}) bool {
+	t := time.NewTimer(youth / 10)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-givenUp:
+	case <-g.done:
+	}
+	return false
+}
+
+// register counts c, unless there is no place for it. It may wait for one of its listener: nobody else could come in there.
+func (g *Gate) register(c *Conn) bool {
+	for {
+		full, ok := g.enlist(c)
+		if full == nil {
+			return ok
+		}
+		pushed, soon := g.pushOut(full)
+		if pushed {
+			continue
+		}
+		if !soon || full != &c.entrance.crowd || !g.pause(nil) {
+			return false
+		}
+	}
+}
+
+// enlist counts c, or returns the crowd that is full; none when the gate is closed.
+func (g *Gate) enlist(c *Conn) (full *crowd, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.closed:
+		return nil, false
+	case c.entrance.isFull():
+		return &c.entrance.crowd, false
+	}
+	c.since, c.stranger = time.Now(), true
+	if len(c.entrance.Proxies) == 0 {
+		if full := g.joinAddress(c, c.source); full != nil {
+			return full, false
+		}
+	}
+	c.join(&g.all)
+	c.join(&c.entrance.crowd)
+	g.open[c] = struct{}{}
+	return nil, true
+}
+
+// joinAddress counts c as one of an address, or returns the crowd of it, which is full.
+func (g *Gate) joinAddress(c *Conn, a netip.Addr) (full *crowd) {
+	if g.PerAddress <= 0 {
+		return nil
+	}
+	k := g.from[a]
+	if k == nil {
+		k = &crowd{bound: g.PerAddress, address: a}
+		g.from[a] = k
+	}
+	if k.isFull() {
+		return k
+	}
+	c.join(k)
+	return nil
+}
+
+// recount counts c as one of the address that its proxy has told, unless there is no place for it. What a proxy asks for
+// itself counts nowhere.
+func (g *Gate) recount(c *Conn) bool {
+	a := addrOf(c.remote)
+	if !a.IsValid() {
+		return true
+	}
+	for {
+		full, ok := g.relist(c, a)
+		if full == nil {
+			return ok
+		}
+		if pushed, _ := g.pushOut(full); !pushed {
+			return false
+		}
+	}
+}
+
+// relist is one try of recount. It returns the crowd that is full; none when c is closed.
+func (g *Gate) relist(c *Conn, a netip.Addr) (full *crowd, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.open[c]; !ok {
+		return nil, false
+	}
+	full = g.joinAddress(c, a)
+	return full, full == nil
+}
