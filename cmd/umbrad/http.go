@@ -61,7 +61,7 @@ func (s *server) handler() http.Handler {
 	api = s.metrics.HTTP(rest.RefuseOtherSites(s.cfg.Origins, s.log, rest.Guard(s.authenticate, s.log, api)))
 	scrape := rest.Guard(s.authenticate, s.log, rest.Permit(options, auth.GetMetrics, s.metrics.Handler()))
 	webSocket := s.estranged(s.vouched(s.broker.WebSocket()))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.ofOwnHosts(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch c := gateConn(r); {
 		case r.URL.Path == "/mqtt":
 			webSocket.ServeHTTP(w, r)
@@ -69,13 +69,32 @@ func (s *server) handler() http.Handler {
 			http.NotFound(w, r)
 		case r.URL.Path == "/metrics":
 			scrape.ServeHTTP(w, r)
-		case r.URL.Path == "/livez" || r.URL.Path == "/readyz":
+		case isHealth(r):
 			health.ServeHTTP(w, r)
 		default:
 			api.ServeHTTP(w, r)
 		}
+	}))
+}
+
+// ofOwnHosts has requests refused that pages of other sites may have led here, where nobody is asked who he is.
+func (s *server) ofOwnHosts(next http.Handler) http.Handler {
+	checks := map[string]bool{} // by the name of the listener
+	for _, l := range s.cfg.All() {
+		checks[l.Name()] = l.ChecksHosts()
+	}
+	checked := rest.RefuseOtherHosts(s.cfg.Hosts, s.log, next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c := gateConn(r); c == nil || !checks[c.Listener()] || isHealth(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		checked.ServeHTTP(w, r)
 	})
 }
+
+// isHealth reports whether a request is one that never is asked who makes it.
+func isHealth(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
 
 // gateConn returns the connection that a request came on.
 func gateConn(r *http.Request) *gate.Conn {

@@ -76,7 +76,7 @@ func slowRequest(t *testing.T, u *umbradtest.Umbrad) (finish func() (*http.Respo
 		t.Fatal(err)
 	}
 	const body = `{"state":{"reported":{"on":true}}}`
-	_, err = fmt.Fprintf(conn, "POST /things/slow/shadow HTTP/1.1\r\nHost: umbra\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
+	_, err = fmt.Fprintf(conn, "POST /things/slow/shadow HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,7 @@ type Config struct {
 	PerAddress     int
 	AllowAnonymous bool
 	Origins        []string // patterns of sites that may use WebSocket
+	Hosts          []string // patterns of names that requests without authentication may be for
 	Authz          Authz
 
 	Data          string

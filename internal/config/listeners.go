@@ -61,6 +61,12 @@ func (l Listener) IsAnonymous() bool {
 	return len(l.Auth) == 0 || slices.Contains(l.Auth, AuthAnonymous)
 }
 
+// ChecksHosts reports whether its HTTP requests have to be for a host that [Config.Hosts] allows: pages of browsers on this
+// machine can be led to it, and nobody is asked who he is.
+func (l Listener) ChecksHosts() bool {
+	return l.Kind != gate.MQTT && l.Kind != gate.MQTTS && !l.IsPublic() && l.IsAnonymous()
+}
+
 // TLS holds the files of a listener with TLS.
 type TLS struct {
 	Cert       string
@@ -426,6 +432,23 @@ func (v origins) Set(s string) error {
 		}
 		if _, err := path.Match(w, ""); err != nil || host == "" || strings.ContainsAny(host, "/ ") {
 			return fmt.Errorf("%q is no origin such as https://app.example or *.example", w)
+		}
+		*v.p = append(*v.p, w)
+	}
+	return nil
+}
+
+// hosts is a list of patterns of names with commas between them.
+type hosts struct{ p *[]string }
+
+func (v hosts) Set(s string) error {
+	*v.p = nil
+	if s == "" {
+		return nil
+	}
+	for w := range strings.SplitSeq(s, ",") {
+		if w == "" || strings.ContainsAny(w, `/:[]\ `) {
+			return fmt.Errorf("%q is no name of a host such as umbra.example or *.example", w)
 		}
 		*v.p = append(*v.p, w)
 	}

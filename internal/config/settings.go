@@ -90,6 +90,10 @@ func (c *Config) listenerSettings() []Setting {
 			Help: "sites whose pages may connect over WebSocket and change things over HTTP, besides those of the server's own host and port: hosts, or origins such as `https://app.example`, with commas between them; `*` and `?` are wildcards, and `*` alone is every site",
 		},
 		{
+			Name: "hosts", Group: group, value: hosts{&c.Hosts},
+			Help: "names that HTTP requests may be for at loopback listeners that let everybody in, besides `localhost`, `*.localhost` and IP addresses: with commas between them and without ports; `*` and `?` are wildcards, and `*` alone is every name; a reverse proxy that passes on the name that its clients use needs it",
+		},
+		{
 			Name: "proxy-from", Group: group, value: prefixes{&c.Proxies},
 			Help: "addresses and networks of proxies, with commas between them; every connection has to come from one and begin with a PROXY header of version 2",
 		},

@@ -26,6 +26,9 @@ func (c *Config) Warnings() []string {
 	if slices.Contains(c.Origins, "*") {
 		list = append(list, "websocket-origins: pages of every site may connect with what the browsers of their visitors can reach")
 	}
+	if slices.Contains(c.Hosts, "*") && slices.ContainsFunc(c.All(), Listener.ChecksHosts) {
+		list = append(list, "hosts: pages of every site may do everything, once its name leads to this machine (DNS rebinding)")
+	}
 	if c.Users != "" && credential.IsExposed(c.Users) {
 		list = append(list, "users: others than its owner may read "+c.Users+": chmod 600")
 	}

@@ -34,6 +34,8 @@ func class(status int) string {
 		return "RequestEntityTooLargeException"
 	case http.StatusUnsupportedMediaType:
 		return "UnsupportedDocumentEncodingException"
+	case http.StatusMisdirectedRequest:
+		return "MisdirectedRequestException" // not one of AWS either
 	case http.StatusTooManyRequests:
 		return "ThrottlingException"
 	case http.StatusServiceUnavailable:

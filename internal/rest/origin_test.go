@@ -46,8 +46,7 @@ func TestRefuseOtherSites(t *testing.T) {
 		if tt.accepted {
 			want = http.StatusNoContent
 		}
-		next := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-		rest.RefuseOtherSites(tt.origins, slog.New(slog.DiscardHandler), next).ServeHTTP(w, r)
+		rest.RefuseOtherSites(tt.origins, slog.New(slog.DiscardHandler), noContent()).ServeHTTP(w, r)
 		if w.Code != want || !tt.accepted && !strings.Contains(w.Body.String(), "websocket-origins") {
 			t.Errorf("%+v: %d %s, want %d", tt, w.Code, w.Body, want)
 		}

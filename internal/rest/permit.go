@@ -162,13 +162,18 @@ func (a *api) still(r *http.Request, l *listener) bool {
 // forbid tells the operator why a request is refused, as far as that does not flood the log, and the client no more than that it is.
 func (a *api) forbid(r *http.Request, n need) error {
 	p := auth.FromContext(r.Context())
-	source, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		source = r.RemoteAddr
-	}
-	a.quiet.Log(r.Context(), slog.LevelWarn, source, "request denied",
+	a.quiet.Log(r.Context(), slog.LevelWarn, sourceOf(r), "request denied",
 		"principal", p.String(), "action", n.action.String(), "resource", n.action.Resource()+n.name(r), "remote", r.RemoteAddr, "trace_id", traceID(r))
 	return errForbidden
+}
+
+// sourceOf returns the address that a request comes from, for the quiet log.
+func sourceOf(r *http.Request) string {
+	source, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return source
 }
 
 // author says who asks, for the history of shadows.

@@ -111,7 +111,7 @@ func TestStrangers(t *testing.T) {
 				slow = append(slow, c)
 			}
 			c := open(t, l.HTTP())
-			_, _ = io.WriteString(c, "GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+			_, _ = io.WriteString(c, "GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
 			slow = append(slow, c)
 		}
 		for _, c := range slow {
@@ -292,7 +292,7 @@ func mutate(t *testing.T, u *umbradtest.Umbrad, seed uint64, end time.Time) {
 		{0xA2, 5, 0, 1, 0, 1, 'a'},
 		{0xE0, 0},
 		{0xF0, 2, 0x18, 0},
-		[]byte("GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n\x82\x85\x00\x00\x00\x00\x10\x0c\x00\x04M"),
+		[]byte("GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n\x82\x85\x00\x00\x00\x00\x10\x0c\x00\x04M"),
 	}
 	connects := [][]byte{
 		mqtttest.AppendConnect(nil, mqtttest.Options{ClientID: fmt.Sprint("fuzz", seed), Username: "u", Password: "p"}),

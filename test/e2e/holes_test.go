@@ -18,7 +18,7 @@ import (
 
 // upgrade is the request that begins a WebSocket, with more headers.
 func upgrade(headers string) string {
-	return "GET /mqtt HTTP/1.1\r\nHost: umbra.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+	return "GET /mqtt HTTP/1.1\r\nHost: umbra.localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
 		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n" + headers + "\r\n"
 }
 
@@ -103,10 +103,10 @@ func TestWebSocketOrigin(t *testing.T) {
 		accepts map[string]bool // by the header Origin
 	}{
 		{"", map[string]bool{
-			"": true, "http://umbra.example": true, "https://evil.example": false, "null": false, "http://umbra.example.evil": false,
+			"": true, "http://umbra.localhost": true, "https://evil.example": false, "null": false, "http://umbra.localhost.evil": false,
 		}},
 		{"https://app.example,*.friends.example:8443", map[string]bool{
-			"": true, "http://umbra.example": true, "https://app.example": true, "http://app.example": false, "https://app.example.evil": false,
+			"": true, "http://umbra.localhost": true, "https://app.example": true, "http://app.example": false, "https://app.example.evil": false,
 			"https://a.friends.example:8443": true, "https://a.friends.example": false, "null": false,
 		}},
 		{"*", map[string]bool{"https://evil.example": true, "null": true}},

@@ -39,7 +39,7 @@ func exchangeWith(t *testing.T, addr string) *exchange {
 // do sends a request without a body and returns the status of its answer.
 func (e *exchange) do(t *testing.T, line, headers string) int {
 	t.Helper()
-	_, _ = io.WriteString(e, line+" HTTP/1.1\r\nHost: x\r\n"+headers+"\r\n")
+	_, _ = io.WriteString(e, line+" HTTP/1.1\r\nHost: localhost\r\n"+headers+"\r\n")
 	resp, err := http.ReadResponse(e.r, nil)
 	if err != nil {
 		t.Fatalf("%s: %v", line, err)
@@ -120,7 +120,7 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 		for request := range slow {
 			c := exchangeWith(t, l.HTTP())
 			line, headers, _ := strings.Cut(request, "\n")
-			_, _ = io.WriteString(c, line+" HTTP/1.1\r\nHost: x\r\n"+headers+length+"\r\n\r\n")
+			_, _ = io.WriteString(c, line+" HTTP/1.1\r\nHost: localhost\r\n"+headers+length+"\r\n\r\n")
 			conns[request] = c
 		}
 		for request, c := range conns {
@@ -130,12 +130,12 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 		}
 	}
 	for range 4 {
-		_, _ = io.WriteString(open(t, l.Addr("http")), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+		_, _ = io.WriteString(open(t, l.Addr("http")), "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
 	}
 	for begin := time.Now(); ; {
 		c := open(t, l.Addr("http"))
 		_ = c.SetDeadline(time.Now().Add(patience))
-		_, _ = io.WriteString(c, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		_, _ = io.WriteString(c, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		if said, _ := io.ReadAll(c); strings.HasPrefix(string(said), "HTTP/1.1 200 ") {
 			break
 		}
@@ -152,7 +152,7 @@ func TestHTTPClientThatReadsNothing(t *testing.T) {
 	for _, path := range []string{"/livez", "/v1/openapi.json", "/metrics", "/nothing"} {
 		c := open(t, u.HTTP())
 		_ = c.SetDeadline(time.Now().Add(patience))
-		requests := strings.Repeat("GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n", 100)
+		requests := strings.Repeat("GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 100)
 		for {
 			_, err := io.WriteString(c, requests)
 			if err == nil {
@@ -171,7 +171,7 @@ func TestStreamOutlivesTheTimeOfRequests(t *testing.T) {
 	t.Parallel()
 	u := umbradtest.Start(t, "--store=memory:", "--request-timeout=100ms")
 	e := exchangeWith(t, u.HTTP())
-	_, _ = io.WriteString(e, "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, _ = io.WriteString(e, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	resp, err := http.ReadResponse(e.r, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -197,9 +197,9 @@ func TestKnownClientsKeepNobodyOut(t *testing.T) {
 	l := startLogin(t, "--store=memory:", "--stranger-bytes=2MiB", "--connect-timeout=1m", "--request-timeout=1m")
 	h := newHealth(t, l.Umbrad, mqtttest.Options{Username: "alice", Password: l.userPassword})
 	now := time.Now().UTC().Format("20060102T150405Z")
-	signed := "POST /things/x/shadow HTTP/1.1\r\nHost: x\r\nAuthorization: AWS4-HMAC-SHA256 Credential=" + l.keyID + "/" + now[:8] +
+	signed := "POST /things/x/shadow HTTP/1.1\r\nHost: localhost\r\nAuthorization: AWS4-HMAC-SHA256 Credential=" + l.keyID + "/" + now[:8] +
 		"/us-east-1/iotdata/aws4_request, SignedHeaders=host;x-amz-date, Signature=00\r\nX-Amz-Date: " + now + "\r\nContent-Length: "
-	known := "GET /things/lamp/shadow HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + l.token + "\r\n\r\n"
+	known := "GET /things/lamp/shadow HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + l.token + "\r\n\r\n"
 	for range 2 {
 		for _, length := range []string{"100000\r\n\r\n", "30000\r\n\r\n", "30000\r\n\r\n"} { // until less is left than one more costs
 			for range 22 {
@@ -218,12 +218,57 @@ func TestKnownClientsKeepNobodyOut(t *testing.T) {
 func TestPagesOfOtherSites(t *testing.T) {
 	t.Parallel()
 	u := umbradtest.Start(t, "--store=memory:", "--websocket-origins=https://app.example")
-	for origin, want := range map[string]string{"https://evil.example": "403", "https://app.example": "200", "http://x": "200"} {
+	for origin, want := range map[string]string{"https://evil.example": "403", "https://app.example": "200", "http://localhost": "200"} {
 		e := exchangeWith(t, u.HTTP())
-		_, _ = io.WriteString(e, "POST /things/lamp/shadow HTTP/1.1\r\nHost: x\r\nOrigin: "+origin+"\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n"+`{"state":{}}`)
+		_, _ = io.WriteString(e, "POST /things/lamp/shadow HTTP/1.1\r\nHost: localhost\r\nOrigin: "+origin+"\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n"+`{"state":{}}`)
 		if head := readHead(t, e); !strings.HasPrefix(head, "HTTP/1.1 "+want+" ") {
 			t.Errorf("a request of a page of %s is answered with %s, want %s", origin, head, want)
 		}
+	}
+}
+
+// TestNamesThatLeadHere has a browser make requests for the name of another site, which leads to this server by now (DNS
+// rebinding): they are refused where nobody would be asked who he is.
+func TestNamesThatLeadHere(t *testing.T) {
+	t.Parallel()
+	open := umbradtest.Start(t, "--store=memory:", "--hosts=umbra.example,*.home", "--allow-anonymous", "--listeners=http://0.0.0.0:0 ws://127.0.0.1:0")
+	guarded := startLogin(t, "--store=memory:")
+	_, port, _ := net.SplitHostPort(open.Addr("http"))
+	for _, tt := range []struct {
+		addr, path string
+		hosts      string
+		want       int
+	}{
+		{open.HTTP(), "/v1/things", "127.0.0.1:1 localhost a.localhost [::1] umbra.example:80 Lamp.Home", http.StatusOK},
+		{open.HTTP(), "/v1/things", "evil.example evil.example:8080 umbra.example.evil localhost.evil.example home", http.StatusMisdirectedRequest},
+		{open.HTTP(), "/things/lamp/shadow", "evil.example", http.StatusMisdirectedRequest},
+		{open.HTTP(), "/metrics", "evil.example", http.StatusMisdirectedRequest},
+		{open.HTTP(), "/mqtt", "evil.example", http.StatusMisdirectedRequest},
+		{open.Addr("ws"), "/mqtt", "evil.example", http.StatusMisdirectedRequest},
+		{open.HTTP(), "/mqtt", "localhost", http.StatusSwitchingProtocols},
+		{open.Addr("ws"), "/mqtt", "umbra.example", http.StatusSwitchingProtocols},
+		{open.HTTP(), "/livez", "evil.example", http.StatusOK},
+		{open.HTTP(), "/readyz", "evil.example", http.StatusOK},
+		{"127.0.0.1:" + port, "/v1/things", "evil.example", http.StatusOK},
+		{guarded.HTTP(), "/v1/things", "evil.example", http.StatusUnauthorized},
+		{guarded.HTTP(), "/mqtt", "evil.example", http.StatusSwitchingProtocols},
+	} {
+		for host := range strings.FieldsSeq(tt.hosts) {
+			request := strings.Replace(upgrade("Origin: http://"+host+"\r\n"), "umbra.localhost", host, 1)
+			c := exchangeWith(t, tt.addr)
+			_, _ = io.WriteString(c, strings.Replace(request, "/mqtt", tt.path, 1))
+			resp, err := http.ReadResponse(c.r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != tt.want {
+				t.Errorf("%s of %s at %s is answered with %d, want %d", tt.path, host, tt.addr, resp.StatusCode, tt.want)
+			}
+		}
+	}
+	if log := open.Log(); !strings.Contains(log, "host=umbra.example.evil") {
+		t.Error("the log does not tell of requests that were refused")
 	}
 }
 
@@ -239,7 +284,7 @@ func TestStrangersKeepNobodyOutOfAListener(t *testing.T) {
 	defer cancel()
 	var answered, silent atomic.Int64
 	for range 3 {
-		attackers.Go(func() { occupy(ctx, l.HTTP(), "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", &answered) })
+		attackers.Go(func() { occupy(ctx, l.HTTP(), "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n", &answered) })
 		attackers.Go(func() { occupy(ctx, l.MQTT(), "", &silent) })
 	}
 	eventually(t, func() error {
