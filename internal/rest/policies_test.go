@@ -3,15 +3,18 @@ package rest_test
 import (
 	"encoding/json"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/umbra-iot/umbra/internal/audit"
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/authz"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/objects"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
+	"github.com/umbra-iot/umbra/test/mqtttest"
 )
 
 // administered is a server with policies, on which everybody is alice.
@@ -29,8 +32,12 @@ func administered(t *testing.T) (*server, *authz.Engine) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sealer, err := credential.OpenSealer(filepath.Join(t.TempDir(), "secrets.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := newServer(t, func(with *setup) {
-		with.options.Engine, with.options.Objects, with.options.Audit = engine, store, log
+		with.options.Engine, with.options.Objects, with.options.Audit, with.options.Sealer = engine, store, log, sealer
 	})
 	return s, engine
 }
@@ -193,4 +200,39 @@ func TestAudit(t *testing.T) {
 		}
 	}
 	s.want(http.StatusBadRequest, "GET", "/v1/audit?outcome=success", "")
+}
+
+// Whatever operators change is recorded, and secrets are not.
+func TestEveryChangeIsRecorded(t *testing.T) {
+	t.Parallel()
+	s, _ := administered(t)
+	s.mqtt(mqtttest.Options{ClientID: "lamp"})
+	for _, test := range []struct{ method, path, body, want string }{
+		{"PUT", "/v1/policies/p", lampsOnly, "umbra:PutPolicy policy/p"},
+		{"PUT", "/v1/policies/p/targets/user:bob", "", "umbra:AttachPolicy policy/p"},
+		{"DELETE", "/v1/policies/p/targets/user:bob", "", "umbra:AttachPolicy policy/p"},
+		{"DELETE", "/v1/policies/p", "", "umbra:DeletePolicy policy/p"},
+		{"PUT", "/v1/credentials/users/bob", `{"password":"hunter22"}`, "umbra:PutCredential credential/users/bob"},
+		{"POST", "/v1/credentials/keys", `{"name":"bob"}`, "umbra:PutCredential credential/keys"},
+		{"DELETE", "/v1/credentials/users/bob", "", "umbra:DeleteCredential credential/users/bob"},
+		{"PUT", "/v1/registry/pump", `{"type":"hunter22"}`, "umbra:PutRegisteredThing thing/pump"},
+		{"DELETE", "/v1/registry/pump", "", "umbra:DeleteRegisteredThing thing/pump"},
+		{"DELETE", "/connections/lamp", "", "iot:DeleteConnection client/lamp"},
+	} {
+		var answer struct{ Secret string }
+		if a := s.do(test.method, test.path, test.body); a.status >= 300 || a.body != "" && json.Unmarshal([]byte(a.body), &answer) != nil {
+			t.Fatalf("%s %s: %d %s", test.method, test.path, a.status, a.body)
+		}
+		a := s.want(http.StatusOK, "GET", "/v1/audit?limit=1", "")
+		var got struct{ Records []audit.Record }
+		if err := json.Unmarshal([]byte(a.body), &got); err != nil || len(got.Records) != 1 {
+			t.Fatalf("the records are %s, %v", a.body, err)
+		}
+		if r := got.Records[0]; r.Action+" "+r.Resource != test.want || r.Outcome != audit.Done {
+			t.Errorf("%s %s is recorded as %+v, want %s", test.method, test.path, r, test.want)
+		}
+		if strings.Contains(a.body, "hunter22") || answer.Secret != "" && strings.Contains(a.body, answer.Secret) {
+			t.Errorf("a secret or a document is in the record: %s", a.body)
+		}
+	}
 }
