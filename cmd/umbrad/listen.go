@@ -35,7 +35,10 @@ type listening struct {
 
 // listen opens all listeners.
 func (s *server) listen(ctx context.Context) error {
-	o := gate.Options{Log: s.log, Handshake: s.cfg.Handshake, Budget: s.strangers, PerAddress: s.cfg.PerAddress}
+	o := gate.Options{
+		Log: s.log, Handshake: s.cfg.Handshake, Budget: s.strangers, PerAddress: s.cfg.PerAddress,
+		Connections: mostConnections(s.cfg.Connections, s.log),
+	}
 	if s.authn != nil {
 		o.Refused = func(listener string, remote netip.Addr, cert *x509.Certificate, why error) {
 			s.authn.RefuseCertificate(ctx, listener, remote, cert, why)

@@ -48,6 +48,7 @@ type Config struct {
 	Proxies        []netip.Prefix
 	Handshake      time.Duration
 	StrangerBytes  int
+	Connections    int // of all listeners; 0 is what the open files allow
 	PerAddress     int
 	AllowAnonymous bool
 	Origins        []string // patterns of sites that may use WebSocket

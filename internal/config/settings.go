@@ -136,6 +136,10 @@ func (c *Config) tlsSettings() []Setting {
 			Help: "memory for all clients together that have not yet proved who they are, 32 KiB for each and large packets; when it is used up the oldest of them make room",
 		},
 		{
+			Name: "connections", Group: group, Default: "0", value: integer[int]{&c.Connections, 0, 1 << 30},
+			Help: "connections at a time of all listeners; above that who is not known yet makes room, as at a listener; 0 is as many as leave the store the files that it needs: the limit of open files (`ulimit -n`) less a quarter, 1000 at most, and 64",
+		},
+		{
 			Name: "address-connections", Group: group, Default: "0", value: integer[int]{&c.PerAddress, 0, 1 << 20},
 			Help: "connections at a time from one address, behind proxies that of the client; further ones take the place of one that is not known yet, or are closed; 0 is no bound",
 		},

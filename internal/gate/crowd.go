@@ -96,7 +96,8 @@ func (g *Gate) pause(givenUp <-chan struct{}) bool {
 	return false
 }
 
-// register counts c, unless there is no place for it. It may wait for one of its listener: nobody else could come in there.
+// register counts c, unless there is no place for it. It may wait for one of its listener: nobody else could come in
+// there. Who comes from an address that is full does not hold up those from others.
 func (g *Gate) register(c *Conn) bool {
 	for {
 		full, ok := g.enlist(c)
@@ -107,7 +108,7 @@ func (g *Gate) register(c *Conn) bool {
 		if pushed {
 			continue
 		}
-		if !soon || full != &c.entrance.crowd || !g.pause(nil) {
+		if !soon || full.address.IsValid() || !g.pause(nil) {
 			return false
 		}
 	}
@@ -120,6 +121,8 @@ func (g *Gate) enlist(c *Conn) (full *crowd, ok bool) {
 	switch {
 	case g.closed:
 		return nil, false
+	case g.all.isFull():
+		return &g.all, false
 	case c.entrance.isFull():
 		return &c.entrance.crowd, false
 	}

@@ -95,6 +95,8 @@ type Options struct {
 	Log       *slog.Logger  // default: discard
 	Handshake time.Duration // for PROXY header and TLS; default 10 s
 	Budget    *Budget       // default: no bound
+	// Connections bounds those of all listeners together, as Spec.Connections those of one; 0 for no bound.
+	Connections int
 	// PerAddress bounds the connections at a time from one address, behind proxies
 	// that of the client; 0 for no bound. What is above it takes the place of the
 	// oldest stranger, or is closed when there is none that is old enough: who
@@ -148,6 +150,7 @@ func New(o Options) *Gate {
 		o.Handshake = 10 * time.Second
 	}
 	g := &Gate{Options: o, done: make(chan struct{}), open: map[*Conn]struct{}{}, from: map[netip.Addr]*crowd{}}
+	g.all.bound = o.Connections
 	g.mqtt, g.http = newDoor(), newDoor()
 	return g
 }
@@ -308,7 +311,7 @@ func (g *Gate) greet(c *Conn) {
 	_ = c.raw.SetDeadline(deadline)
 	forMQTT, err := c.begin(ctx)
 	if errors.Is(err, errTooMany) {
-		_ = c.Close()
+		c.leave()
 		g.refuse(c)
 		return
 	}

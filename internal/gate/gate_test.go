@@ -391,6 +391,7 @@ func TestStrangersLeaveTheirPlaces(t *testing.T) {
 		first []byte
 		waits bool // the gate makes who comes wait until one is old enough
 	}{
+		"of all listeners":           {o: gate.Options{Connections: places}, waits: true},
 		"of the listener":            {s: gate.Spec{Connections: places}, waits: true},
 		"of the address":             {o: gate.Options{PerAddress: places}},
 		"of an address by its proxy": {o: gate.Options{PerAddress: places}, s: gate.Spec{Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, first: proxyHeader()},

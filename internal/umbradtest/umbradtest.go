@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +39,7 @@ type Umbrad struct {
 	binary string
 	args   []string
 	env    []string
+	files  int // that it may have open, 0 for as many as the test
 
 	proc  *process
 	ready Ready
@@ -64,6 +66,16 @@ func Start(tb testing.TB, args ...string) *Umbrad {
 	return u
 }
 
+// StartWithFiles is Start of a umbrad that may have only so many files open.
+func StartWithFiles(tb testing.TB, files int, args ...string) *Umbrad {
+	tb.Helper()
+	u := prepare(tb, Binary(tb), args)
+	u.files = files
+	u.launch()
+	u.WaitReady()
+	return u
+}
+
 // StartTorture is Start of a umbrad that was built with the tag torture: the disk of its Pebble store does what the
 // file in its environment variable TORTURE_DISK says, see package faultfs.
 func StartTorture(tb testing.TB, args ...string) *Umbrad {
@@ -81,6 +93,14 @@ func Launch(tb testing.TB, args ...string) *Umbrad {
 
 func launchBinary(tb testing.TB, binary string, args []string) *Umbrad {
 	tb.Helper()
+	u := prepare(tb, binary, args)
+	u.launch()
+	return u
+}
+
+// prepare returns a umbrad that does not run yet.
+func prepare(tb testing.TB, binary string, args []string) *Umbrad {
+	tb.Helper()
 	u := &Umbrad{tb: tb, binary: binary, args: []string{"--mqtt=127.0.0.1:0", "--http=127.0.0.1:0", "--data=" + tb.TempDir()}}
 	for _, a := range args {
 		if envVar.MatchString(a) {
@@ -89,7 +109,6 @@ func launchBinary(tb testing.TB, binary string, args []string) *Umbrad {
 			u.args = append(u.args, a)
 		}
 	}
-	u.launch()
 	tb.Cleanup(u.cleanup)
 	return u
 }
@@ -184,7 +203,11 @@ func (u *Umbrad) Relaunch() {
 
 func (u *Umbrad) launch(more ...string) {
 	u.tb.Helper()
-	p, err := startProcess(u.binary, append(slices.Clone(u.args), more...), u.env)
+	path, args := u.binary, append(slices.Clone(u.args), more...)
+	if u.files > 0 {
+		path, args = "/bin/sh", append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(u.files), u.binary}, args...)
+	}
+	p, err := startProcess(path, args, u.env)
 	if err != nil {
 		u.tb.Fatalf("umbrad: %v", err)
 	}
@@ -213,6 +236,9 @@ func (u *Umbrad) WaitReady() {
 }
 
 func (u *Umbrad) cleanup() {
+	if u.proc == nil {
+		return
+	}
 	if u.proc.running() {
 		u.Signal(syscall.SIGCONT) // a test may have left it stopped
 		u.Stop()

@@ -45,7 +45,7 @@ func Open(dir string, o statestore.Options, po Options) (*Store, error) {
 		return nil, err
 	}
 	h := &health{log: po.Log, onFailure: po.OnFailure, closing: make(chan struct{})}
-	db, err := pebble.Open(dir, databaseOptions(patient{po.FS, h}, lock, h))
+	db, err := pebble.Open(dir, databaseOptions(patient{po.FS, h}, lock, po.OpenFiles, h))
 	if err != nil {
 		return nil, fmt.Errorf("pebblestore: open %s: %w", dir, closeWith(lock, err))
 	}
@@ -82,8 +82,9 @@ func lockDir(dir string, files vfs.FS) (*pebble.Lock, error) {
 	return nil, fmt.Errorf("pebblestore: %s is in use by another process: %w", dir, err)
 }
 
-func databaseOptions(files vfs.FS, lock *pebble.Lock, h *health) *pebble.Options {
+func databaseOptions(files vfs.FS, lock *pebble.Lock, openFiles int, h *health) *pebble.Options {
 	o := &pebble.Options{
+		MaxOpenFiles:       openFiles,
 		FS:                 logs{files, h},
 		Lock:               lock,
 		Logger:             h,

@@ -34,6 +34,9 @@ type Options struct {
 	Log *slog.Logger // default: nothing is logged
 	FS  vfs.FS       // default: that of the operating system
 
+	// OpenFiles is about how many files the store keeps open; default 1000.
+	OpenFiles int
+
 	// OnFailure is called when a write or a sync has failed and the store is out of service, and when Open cannot go
 	// on for want of a disk that takes what it has to write: then Open tries again and again. It may end the
 	// process; it must not call the store. Default: nothing is called.

@@ -94,6 +94,43 @@ func open(t *testing.T, addr string) net.Conn {
 	return c
 }
 
+// TestConnectionsLeaveFilesToTheStore has clients that are known open more connections than the process may have files:
+// the store keeps those that it needs.
+func TestConnectionsLeaveFilesToTheStore(t *testing.T) {
+	t.Parallel()
+	const files = 300 // 75 for the store, 161 connections
+	u := umbradtest.StartWithFiles(t, files)
+	h := dial(t, u.MQTT(), mqtttest.Options{ClientID: "health"})
+	subscribe(t, h, "health")
+	refused := 0
+	for i := range files {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		c, err := mqtttest.Dial(ctx, u.MQTT(), mqtttest.Options{ClientID: fmt.Sprint("c", i)})
+		cancel()
+		if err != nil {
+			refused++
+			continue
+		}
+		t.Cleanup(c.Close)
+	}
+	if refused < files/3 {
+		t.Errorf("%d of %d connections are refused", refused, files)
+	}
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", u.PID()))
+	if err != nil {
+		t.Skip("no /proc")
+	}
+	if left := files - len(open); left < files/4 {
+		t.Errorf("of %d files %d are left to the store", files, left)
+	}
+	if _, err := h.Publish(wait(t), mqtttest.Message{Topic: "health", Payload: []byte("x"), QoS: 1}); err != nil {
+		t.Errorf("a client that was there is not served: %v", err)
+	}
+	if strings.Contains(u.Log(), "too many open files") || !strings.Contains(u.Log(), "allows few connections") {
+		t.Errorf("log:\n%s", u.Log())
+	}
+}
+
 // TestStrangers occupies the places of strangers in every way: silent connections, a byte now and then, packets that are
 // announced and do not come, HTTP headers without an end. Others are served throughout, and memory stays bounded.
 func TestStrangers(t *testing.T) {
