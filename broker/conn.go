@@ -89,6 +89,12 @@ const (
 	reasonForbidden = "FORBIDDEN_ACCESS"
 )
 
+// storeFails is why a connection ends of which something cannot be stored. A DISCONNECT has no code of its own for that
+// [MQTT-3.14.2-1].
+func storeFails() cause {
+	return cause{code: packets.ErrUnspecifiedError.Code, text: "the store fails", reason: reasonServer}
+}
+
 // handle runs a connection to its end.
 func (b *Broker) handle(raw net.Conn) {
 	c := b.newConn(raw)
@@ -111,14 +117,17 @@ func (b *Broker) newConn(raw net.Conn) *conn {
 
 // finish ends what the connection was part of, after its reader has ended.
 func (c *conn) finish() {
-	end := c.fail(cause{code: 0x80, reason: reasonServer})
+	end := c.fail(cause{code: packets.ErrUnspecifiedError.Code, text: "internal error", reason: reasonServer}) // a panic
 	if c.out.cutOff() {
 		c.tell(slog.LevelInfo, "connection ended because the client reads nothing", "timeout", c.limits.WriteTimeout)
 	}
 	c.acks.stop()
 	c.b.greeted(c)
-	if end.reason == reasonError {
+	switch end.reason {
+	case reasonError:
 		c.tell(slog.LevelInfo, "connection ended for what the client sent", "reason", end.text)
+	case reasonServer:
+		c.tell(slog.LevelWarn, "connection ended for a failure of the server", "reason", end.text)
 	}
 	if c.client != nil {
 		c.client.detach(c, end)
@@ -167,7 +176,14 @@ func causeOf(err error) cause {
 		return cause{reason: reasonLost}
 	}
 	if code, ok := errors.AsType[packets.Code](err); ok {
-		return cause{code: code.Code, text: code.Reason, reason: reasonError}
+		why := cause{code: code.Code, text: code.Reason, reason: reasonError}
+		switch code {
+		case packets.ErrServerUnavailable, packets.ErrServerBusy:
+			why.reason = reasonServer
+		case packets.ErrServerShuttingDown:
+			why.reason = reasonShutdown
+		}
+		return why
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -130,6 +130,7 @@ func (c *conn) accept(pk *packets.Packet) packets.Code {
 		}
 	}
 	if c.b.journal.Err() != nil && (c.expiry > 0 || c.will != nil) {
+		c.fail(storeFails())
 		return packets.ErrServerUnavailable
 	}
 	if code := c.awaitTurn(); code != packets.CodeSuccess {
@@ -245,7 +246,11 @@ func (c *conn) awaitEnd(cl *client, now int64, a *aftermath) (packets.Code, <-ch
 	f := cl.fetching
 	cl.sess.SetExpiry(0)
 	cl.settle(now, a)
-	if f == nil || f.failed {
+	if f == nil {
+		return packets.ErrServerShuttingDown, nil
+	}
+	if f.failed {
+		c.fail(storeFails())
 		return packets.ErrServerUnavailable, nil
 	}
 	return packets.CodeSuccess, f.done

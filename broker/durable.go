@@ -11,8 +11,6 @@ import (
 	"time"
 	"unique"
 
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/umbra-iot/umbra/broker/journal"
 	"github.com/umbra-iot/umbra/broker/retained"
 	"github.com/umbra-iot/umbra/broker/session"
@@ -424,7 +422,7 @@ func (c *conn) commit() bool {
 func (c *conn) wait() bool {
 	c.out.flush()
 	if err := c.b.journal.Wait(context.Background()); err != nil { // the journal bounds it
-		c.fail(cause{code: packets.ErrServerUnavailable.Code, text: packets.ErrServerUnavailable.Reason, reason: reasonServer})
+		c.fail(storeFails())
 		return false
 	}
 	return true

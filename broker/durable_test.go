@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -485,6 +486,44 @@ func TestStoreFailureIsNoAcknowledgement(t *testing.T) {
 		}
 	}
 	sub.wantQuiet()
+}
+
+// TestStoreFailureIsNotWhatTheClientSent has the store fail at CONNECT and at SUBSCRIBE: the codes are those of a failure of
+// the server, and so is what the log says.
+func TestStoreFailureIsNotWhatTheClientSent(t *testing.T) {
+	t.Parallel()
+	log := make(lines, 1000)
+	s := start(t, broker.Options{StoreTimeout: time.Second, Log: slog.New(slog.NewTextHandler(log, nil))})
+	defer s.store.SetDown(nil)
+	subscriber := s.connect(t, device("subscriber"))
+	s.settled(t)
+	s.store.SetDown(errors.New("no disk"))
+	for range 2 { // while the failure is not known yet, and after that
+		for version, code := range map[byte]byte{4: 3, 5: 0x88} {
+			o := device("new")
+			o.version = version
+			c, ack := s.tryConnect(t, o)
+			if ack.ReasonCode != code {
+				t.Errorf("CONNACK of version %d = %#x, want %#x", version, ack.ReasonCode, code)
+			}
+			c.wantEnd(0)
+		}
+	}
+	subscriber.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: "a"}}})
+	subscriber.wantEnd(0x80)
+	for told := 0; told < 5; {
+		select {
+		case line := <-log:
+			if strings.Contains(line, "for what the client sent") {
+				t.Errorf("the log says %s", line)
+			}
+			if strings.Contains(line, `reason="the store fails"`) {
+				told++
+			}
+		case <-time.After(patience):
+			t.Fatalf("the log tells of the store for %d connections, want 5", told)
+		}
+	}
 }
 
 func TestAcknowledgementComesAfterTheStore(t *testing.T) {

@@ -170,7 +170,7 @@ func (p *once) confirm(o outcome, places func() []ackPlace) {
 	p.c.b.journal.After(func(err error) {
 		for _, at := range places() {
 			if err != nil {
-				at.c.hangUp(cause{reason: reasonServer})
+				at.c.hangUp(storeFails())
 				continue
 			}
 			at.c.answer(at.place, ackPubrec, o, false)

@@ -178,7 +178,7 @@ func (c *conn) whenStored(changed bool, do func(reader bool)) {
 	}
 	c.b.journal.After(func(err error) {
 		if err != nil {
-			c.hangUp(cause{reason: reasonServer})
+			c.hangUp(storeFails())
 			return
 		}
 		do(false)
@@ -201,7 +201,7 @@ func (c *conn) answer(place uint64, kind ackKind, o outcome, reader bool) {
 	case !o.lost:
 		c.acks.done(place, 0, "", reader)
 	default: // without an acknowledgement the client sends it again when it is back
-		c.hangUp(cause{reason: reasonServer})
+		c.hangUp(storeFails())
 	}
 }
 

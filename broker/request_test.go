@@ -178,7 +178,7 @@ func TestStoreFailure(t *testing.T) {
 			case tt.qos == 0:
 				c.ping()
 			case tt.version == 4 || tt.qos == 2:
-				c.wantEnd(0)
+				c.wantEnd(0x80)
 				eventually(t, "store works again", func() bool {
 					var ack packets.Packet
 					c, ack = s.tryConnect(t, connectOptions{id: "dev", version: tt.version, keep: true, expiry: 100})
