@@ -184,9 +184,7 @@ func (c *conn) receive(pk *packets.Packet) bool {
 		return c.disconnect(pk)
 	case packets.Connect:
 		return c.connect(pk)
-	case packets.Auth:
-		return c.reject(packets.ErrBadAuthenticationMethod)
-	default:
+	default: // AUTH: nobody has an authentication method, with which CONNECT is refused [MQTT-4.12.0-7]
 		return c.reject(packets.ErrProtocolViolation)
 	}
 }

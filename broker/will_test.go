@@ -50,7 +50,7 @@ func TestWillIsSentWhenTheConnectionIsLost(t *testing.T) {
 	sub.wantMessage("will")
 	c = s.connect(t, connectOptions{id: "d", edit: withWill("will", "", nil)}) // an empty will is legal
 	c.write([]byte{0xF0, 2, 0x18, 0})
-	c.wantEnd(0x8C)
+	c.wantEnd(0x82)
 	sub.wantMessage("will")
 }
 
