@@ -190,15 +190,6 @@ func (a *api) listRetainedMessages(w http.ResponseWriter, r *http.Request) error
 	return nil
 }
 
-// clientID returns the client id that a request is about. Those with a $ are reserved.
-func clientID(r *http.Request) (string, error) {
-	id := r.PathValue("clientId")
-	if len(id) > 128 || strings.HasPrefix(id, "$") {
-		return "", refusal(http.StatusBadRequest, "Invalid client ID")
-	}
-	return id, nil
-}
-
 func noConnection(id string) error {
 	return refusal(http.StatusNotFound, "No connection exists with client ID: '%s'", id)
 }
@@ -220,10 +211,7 @@ type connection struct {
 }
 
 func (a *api) getConnection(w http.ResponseWriter, r *http.Request) error {
-	id, err := clientID(r)
-	if err != nil {
-		return err
-	}
+	id := r.PathValue("clientId")
 	sockets, err := boolParam(r, "includeSocketInformation")
 	if err != nil {
 		return err
@@ -259,11 +247,11 @@ func splitAddress(s string) (host string, port int) {
 }
 
 func (a *api) deleteConnection(w http.ResponseWriter, r *http.Request) error {
-	id, err := clientID(r)
-	if err != nil {
-		return err
-	}
-	var o broker.DisconnectOptions
+	id := r.PathValue("clientId")
+	var (
+		o   broker.DisconnectOptions
+		err error
+	)
 	if o.CleanSession, err = boolParam(r, "cleanSession"); err != nil {
 		return err
 	}
@@ -285,10 +273,7 @@ type subscription struct {
 }
 
 func (a *api) listSubscriptions(w http.ResponseWriter, r *http.Request) error {
-	id, err := clientID(r)
-	if err != nil {
-		return err
-	}
+	id := r.PathValue("clientId")
 	size, err := intParam(r, "maxResults", 1, subscriptionsPageMax, subscriptionsPage)
 	if err != nil {
 		return err

@@ -256,13 +256,30 @@ func TestConnections(t *testing.T) {
 	s.want(200, "DELETE", path+"?cleanSession=TRUE&preventWillMessage=TRUE", "")
 	s.refused(404, notFound, "", "GET", path, "")
 
-	for _, bad := range []string{"/connections/$x", "/connections/" + strings.Repeat("a", 129), path + "?includeSocketInformation=x"} {
-		s.refused(400, invalid, "", "GET", bad, "")
-	}
+	s.refused(400, invalid, "", "GET", path+"?includeSocketInformation=x", "")
 	for _, query := range []string{"?cleanSession=x", "?preventWillMessage=1"} {
 		s.refused(400, invalid, "", "DELETE", path+query, "")
 	}
 	for _, query := range []string{"?maxResults=0", "?nextToken=x"} {
 		s.refused(400, invalid, "", "GET", path+"/subscriptions"+query, "")
 	}
+}
+
+// TestConnectionsOfAnyName ends clients with every kind of id that may connect, also those that AWS keeps for itself.
+func TestConnectionsOfAnyName(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	for _, id := range []string{"$evil", "$aws/things/lamp", ".", "..", "a//b", "a b", "%2F", "é", "+#", "?x=1", strings.Repeat("a", 128)} {
+		c := s.mqtt(mqtttest.Options{ClientID: id})
+		path := "/connections/" + strings.ReplaceAll(url.PathEscape(id), ".", "%2E")
+		var got struct{ ClientID string }
+		if err := json.Unmarshal([]byte(s.want(200, "GET", path, "").body), &got); err != nil || got.ClientID != id {
+			t.Errorf("connection of %q = %+v, %v", id, got, err)
+		}
+		s.want(200, "GET", path+"/subscriptions", "")
+		s.want(200, "DELETE", path, "")
+		<-c.Done()
+	}
+	s.refused(404, notFound, "", "DELETE", "/connections/$nobody", "")
+	s.refused(404, notFound, "", "GET", "/connections/"+strings.Repeat("a", 129), "")
 }
