@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/authn"
@@ -72,5 +74,36 @@ func TestIdentityOfCertificates(t *testing.T) {
 	}
 	if p, err := authn.FromCertificate(certificate(t, "", strings.Repeat("x", 129)), authn.CommonName); err == nil {
 		t.Errorf("a name that is too long gives %v", p)
+	}
+	c.Subject.Names[0].Value = "lamp\xFF"
+	if p, err := authn.FromCertificate(c, authn.CommonName); err == nil {
+		t.Errorf("a name that is no UTF-8 gives %v", p)
+	}
+}
+
+// A connection counts as long as one of the chains up to an authority does, and a chain as long as all of it.
+func TestConnectionEndsWithItsAuthority(t *testing.T) {
+	t.Parallel()
+	until := func(hours int) *x509.Certificate {
+		c := certificate(t, "", "lamp")
+		c.NotAfter = time.Unix(int64(hours)*3600, 0)
+		return c
+	}
+	leaf := until(9)
+	for _, test := range []struct {
+		chains [][]*x509.Certificate
+		want   int
+	}{
+		{nil, 9},
+		{[][]*x509.Certificate{{leaf, until(20)}}, 9},
+		{[][]*x509.Certificate{{leaf, until(8), until(20)}}, 8},
+		{[][]*x509.Certificate{{leaf, until(8), until(5)}}, 5},
+		{[][]*x509.Certificate{{leaf, until(5)}, {leaf, until(7)}, {leaf, until(6)}}, 7},
+	} {
+		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: test.chains}
+		p, err := authn.FromConnection(state, authn.CommonName)
+		if err != nil || !p.Expires.Equal(time.Unix(int64(test.want)*3600, 0)) {
+			t.Errorf("of %d chains: until %v, %v; want hour %d", len(test.chains), p.Expires, err, test.want)
+		}
 	}
 }

@@ -437,6 +437,7 @@ func BenchmarkAllows(b *testing.B) {
 func TestVariablesInResourcesOfThings(t *testing.T) {
 	t.Parallel()
 	const get, publish = "iot:GetThingShadow", "iot:Publish"
+	long := strings.Repeat("x", 129)
 	for _, test := range []struct {
 		resource, name string
 		action, on     string
@@ -454,6 +455,12 @@ func TestVariablesInResourcesOfThings(t *testing.T) {
 		{"arn:aws:iot:*:*:topic/$aws/things/${umbra:Name}/shadow/get", "lamp", publish, "topic/$aws/things/lamp/shadow/get", true},
 		{"arn:aws:iot:*:*:topic/$aws/things/${umbra:Name}/shadow/get", "lamp/shadow/name", publish, "topic/$aws/things/lamp/shadow/name/shadow/get", false},
 		{"arn:aws:iot:*:*:topicfilter/$aws/things/${umbra:Name}/shadow/*", "+", "iot:Subscribe", "topicfilter/$aws/things/+/shadow/#", false},
+		{
+			"arn:aws:iot:*:*:topicfilter/$aws/things/${umbra:Name}/shadow/get/*", "lamp/shadow/name",
+			"iot:Subscribe", "topicfilter/$aws/things/lamp/shadow/name/shadow/get/#", false,
+		},
+		{"arn:aws:iot:*:*:thing/${umbra:Name}", long[:128], get, "thing/" + long[:128], true},
+		{"arn:aws:iot:*:*:thing/${umbra:Name}", long, get, "thing/" + long, false},
 		{"arn:aws:iot:*:*:topic/devices/${umbra:Name}/*", "repo:org/x", publish, "topic/devices/repo:org/x/a", true},
 		{"arn:aws:iot:*:*:topic/${umbra:Name}/*", "$aws/things/lamp", publish, "topic/$aws/things/lamp/shadow/get", false},
 		{"arn:aws:iot:*:*:topicfilter/${umbra:Name}/*", "+", "iot:Subscribe", "topicfilter/+/a", false},
