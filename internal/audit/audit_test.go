@@ -150,7 +150,7 @@ func TestDenialsAreBounded(t *testing.T) {
 	}
 }
 
-// However often somebody is denied, what was changed stays on record, in memory and in the files.
+// However often somebody is denied, or changes shadows, what operators have changed stays on record, in memory and in the files.
 func TestDenialsPushOutNoChanges(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "audit.jsonl")
@@ -160,22 +160,26 @@ func TestDenialsPushOutNoChanges(t *testing.T) {
 	for range 50 {
 		l.Add(audit.Record{Principal: "user:eve", Action: "iot:Publish", Resource: "topic/t", Outcome: audit.Denied})
 	}
+	for range 50 {
+		l.Add(audit.Record{Principal: "user:eve", Action: audit.UpdateShadow, Resource: "thing/t", Outcome: audit.Done})
+	}
 	change.Resource = "policy/q"
 	l.Add(change)
 	var got []string
 	for _, r := range l.Recent(audit.Query{Limit: 10}) {
 		got = append(got, r.Resource)
 	}
-	if want := "[policy/q topic/t topic/t topic/t policy/p]"; fmt.Sprint(got) != want {
+	if want := "[policy/q thing/t thing/t thing/t topic/t topic/t topic/t policy/p]"; fmt.Sprint(got) != want {
 		t.Errorf("the latest are %v, want %s", got, want)
 	}
 	data, err := os.ReadFile(name)
 	if err != nil || strings.Count(string(data), "\n") != 2 || !strings.Contains(string(data), "policy/p") {
 		t.Errorf("the file of changes is %s, %v", data, err)
 	}
-	names, err := filepath.Glob(name + ".denied*")
-	if err != nil || len(names) != 2 {
-		t.Errorf("the files of denials are %q, %v", names, err)
+	for _, others := range []string{".denied", ".shadows"} {
+		if names, err := filepath.Glob(name + others + "*"); err != nil || len(names) != 2 {
+			t.Errorf("the files %s are %q, %v", others, names, err)
+		}
 	}
 }
 
