@@ -2,6 +2,7 @@ package sigv4_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -81,6 +82,11 @@ func TestBotocore(t *testing.T) {
 		}
 		if err := verifier(time.Second).Verify(r, body, secret+"x"); !errors.Is(err, sigv4.ErrSignature) {
 			t.Errorf("Verify(%s %s) with another secret: %v", c.Method, c.URL, err)
+		}
+		hash := sha256.Sum256(body)
+		r.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(hash[:]))
+		if err := verifier(time.Second).Verify(r, append(body, 'x'), secret); !errors.Is(err, sigv4.ErrSignature) {
+			t.Errorf("Verify(%s %s) with another body than a header says: %v", c.Method, c.URL, err)
 		}
 	}
 }
