@@ -13,7 +13,7 @@ type Limits struct {
 	PayloadBytes      int           // of a PUBLISH; packets may be 1 KiB larger; default 1 MiB
 	ReceiveMaximum    uint16        // QoS 1 and 2 messages of a client, or shadow requests, that are not yet acknowledged; default 1024
 	TopicAliasMaximum uint16        // topic aliases of one connection; default 16
-	TopicLevels       int           // of a topic filter; default 128
+	TopicLevels       int           // of a topic or topic filter; default 128
 	ClientIDBytes     int           // of a client identifier; default 128
 	KeepAlive         time.Duration // longest keep-alive; clients of MQTT 5 that ask for more or for none are told so; default: as the client wants
 	SessionExpiry     time.Duration // of sessions of MQTT 3.1.1, and the most that clients of MQTT 5 get; default 7 days

@@ -247,13 +247,24 @@ func (b *Broker) refusal(from *client, m *wire.Message) outcome {
 		}
 		return outcome{code: packets.ErrTopicNameInvalid.Code, text: text}
 	}
-	if err := topic.ValidName(m.Topic); err != nil {
+	if err := b.checkName(m.Topic); err != nil {
 		return outcome{code: packets.ErrTopicNameInvalid.Code, text: err.Error()}
 	}
-	if b.profile.refusesTopic(m.Topic) {
-		return outcome{code: packets.ErrTopicNameInvalid.Code, text: "400 topic is too long or has too many levels"}
-	}
 	return outcome{}
+}
+
+var errDeepTopic = errors.New("400 topic is too long or has too many levels")
+
+// checkName reports why no message may go to a topic that is not reserved.
+func (b *Broker) checkName(name string) error {
+	if err := topic.ValidName(name); err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	most := b.limits.TopicLevels
+	if len(name) >= most && topic.Levels(name) > most || b.profile.refusesTopic(name) {
+		return errDeepTopic
+	}
+	return nil
 }
 
 func put[K comparable, V any](m map[K]V, k K, v V) map[K]V {

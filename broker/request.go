@@ -7,7 +7,6 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"github.com/umbra-iot/umbra/broker/topic"
 	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
@@ -53,7 +52,7 @@ func (b *Broker) respond(request *wire.Message, r *things.Result, may auth.Right
 	if p == nil || p.ResponseTopic == "" {
 		return outcome{}
 	}
-	if isReserved(p.ResponseTopic) || topic.ValidName(p.ResponseTopic) != nil ||
+	if isReserved(p.ResponseTopic) || b.checkName(p.ResponseTopic) != nil ||
 		!auth.Allowed(may, auth.Publish, p.ResponseTopic) {
 		b.count.forbidden.Add(1)
 		return outcome{}

@@ -363,7 +363,7 @@ func (c *Config) brokerSettings() []Setting {
 		},
 		{
 			Name: "topic-levels", Group: group, Default: "128", value: integer[int]{&c.Broker.TopicLevels, 1, 65535},
-			Help: "levels of a topic filter",
+			Help: "levels of a topic or topic filter",
 		},
 		{
 			Name: "client-id-bytes", Group: group, Listener: true, Default: "128", value: size[int]{&c.Broker.ClientIDBytes, 1, 65535},

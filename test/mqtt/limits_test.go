@@ -102,6 +102,59 @@ func TestLimitOfSubscriptions(t *testing.T) {
 	})
 }
 
+// TestLimitOfTopicLevels publishes to topics with more levels than a filter may have, in every way that there is.
+func TestLimitOfTopicLevels(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{TopicLevels: 3}})
+	inBoth(t, func(t *testing.T, version byte) {
+		other := s.connect(t, version, "other"+t.Name())
+		other.subscribe(1, "a"+string(rune('0'+version))+"/#")
+		within := "a" + string(rune('0'+version)) + "/b/c"
+		above := within + "/d"
+		c := s.connect(t, version, t.Name())
+		want, atConnect, filter := byte(0), byte(5), byte(0x80)
+		if version == v5 {
+			want, atConnect, filter = 0x90, 0x90, 0x97
+		}
+		for qos := range byte(3) {
+			if qos > 0 {
+				if code := c.publishWith(above, "above", qos, retained); code != want {
+					t.Errorf("PUBLISH of QoS %d to %s is answered with %#x, want %#x", qos, above, code, want)
+				}
+			} else {
+				c.publish(above, "above", qos, retained)
+			}
+			c.publish(within, "within", qos)
+			other.wantMessages("within")
+		}
+		if version == v5 {
+			alias := func(n uint16) func(*packets.Packet) {
+				return func(pk *packets.Packet) { pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = n, true }
+			}
+			for _, name := range []string{above, ""} {
+				if code := c.publishWith(name, "above", 1, alias(1)); code != want {
+					t.Errorf("PUBLISH to an alias is answered with %#x, want %#x", code, want)
+				}
+			}
+			for _, response := range []string{above, within} {
+				c.publishWith("$aws/things/lamp/shadow/get", "", 1, func(pk *packets.Packet) { pk.Properties.ResponseTopic = response })
+			}
+			if pk := other.receive(); pk.TopicName != within {
+				t.Errorf("the answer of a request comes on %s, want %s", pk.TopicName, within)
+			}
+		}
+		other.wantNone()
+		if got := s.tryConnect(t, version, "will"+t.Name(), willOn(above, "above")).connack.ReasonCode; got != atConnect {
+			t.Errorf("CONNACK to a will on %s = %#x, want %#x", above, got, atConnect)
+		}
+		s.connect(t, version, "will"+t.Name(), willOn(within, "will")).vanish()
+		other.wantMessage("will")
+		if got := c.subscribeWith(packets.Properties{}, packets.Subscription{Filter: above}, packets.Subscription{Filter: within}); !bytes.Equal(got, []byte{filter, 0}) {
+			t.Errorf("SUBACK = %x, want %x and 0", got, filter)
+		}
+	})
+}
+
 // TestFastPublishersWait publishes more than a second may have: nothing is lost, and the last has waited.
 func TestFastPublishersWait(t *testing.T) {
 	t.Parallel()
