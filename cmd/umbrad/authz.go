@@ -35,10 +35,13 @@ func newEngine(cfg *config.Config, o authz.Options) (*authz.Engine, error) {
 	return e, nil
 }
 
-// checkPolicies finds what is wrong with the files of policies.
-func checkPolicies(cfg *config.Config) error {
-	_, err := newEngine(cfg, authz.Options{})
-	return err
+// checkPolicies finds what is wrong with the files of policies, and what is weak.
+func checkPolicies(cfg *config.Config) (weak []string, err error) {
+	e, err := newEngine(cfg, authz.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return weakPolicies(cfg, e), nil
 }
 
 // authorize makes the parts that authorization needs. Where nobody is asked who he is everything stays allowed.

@@ -79,22 +79,25 @@ func (s *server) open(ctx context.Context, l config.Listener) error {
 	return nil
 }
 
-// checkFiles finds what is wrong with the files of TLS and of keys for JWT before anything is opened.
-func checkFiles(cfg *config.Config) error {
+// checkFiles finds what is wrong with the files of TLS and of keys for JWT before anything is opened, and what is weak.
+func checkFiles(cfg *config.Config) (weak []string, err error) {
 	if cfg.JWT.Keys != "" {
 		if _, err := newJWTs(cfg, slog.New(slog.DiscardHandler)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, l := range cfg.All() {
 		if !l.Kind.IsTLS() {
 			continue
 		}
-		if _, err := tlsfiles.Load(filesOf(l)); err != nil {
-			return fmt.Errorf("%s: %w", l.Kind, err)
+		files, err := tlsfiles.Load(filesOf(l))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", l.Kind, err)
 		}
+		weak = append(weak, weakFiles(l, files, time.Now())...)
 	}
-	return nil
+	slices.Sort(weak)
+	return slices.Compact(weak), nil // listeners may share a file
 }
 
 func filesOf(l config.Listener) tlsfiles.Files {
@@ -208,9 +211,14 @@ func (s *server) refresh(l *listening, force bool) {
 	s.gate.Recheck(l.Name(), func(state tls.ConnectionState) error { return l.tls.Check(state, time.Now()) })
 }
 
-// warnings tells what the settings leave open, and which files cannot be used now. Strangers may see it.
+// warnings tells what the settings leave open, and which files cannot be used now. Strangers may see it: where not
+// everybody is let in they are not told what is weak.
 func (s *server) warnings() []string {
-	list := slices.Concat(s.cfg.Warnings(), s.engine.Problems(), s.directory.Problems())
+	weak := s.weak
+	if s.authn != nil && len(weak) > 0 {
+		weak = []string{"settings are weak; the log and umbrad --check say which"}
+	}
+	list := slices.Concat(weak, s.engine.Problems(), s.directory.Problems())
 	if s.authn != nil && s.authn.JWT != nil {
 		list = append(list, s.authn.JWT.Problems()...)
 	}

@@ -88,21 +88,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, signals c
 	if err := checkStore(cmd.Store); err != nil {
 		return fmt.Errorf("store: %w\n%w", err, errSettings)
 	}
-	if err := checkFiles(&cmd.Config); err != nil {
+	weak := cmd.Warnings()
+	found, err := checkFiles(&cmd.Config)
+	if err != nil {
 		return fmt.Errorf("%w\n%w", err, errSettings)
 	}
+	weak = append(weak, found...)
 	if _, err := mappings.Open(cmd.Mappings, slog.New(slog.DiscardHandler)); err != nil {
 		return fmt.Errorf("%w\n%w", err, errSettings)
 	}
-	if err := checkPolicies(&cmd.Config); err != nil {
+	if found, err = checkPolicies(&cmd.Config); err != nil {
 		return fmt.Errorf("%w\n%w", err, errSettings)
 	}
+	weak = append(weak, found...)
 	unknown := config.UnknownEnv(os.Environ())
 	if cmd.Check {
 		for _, name := range unknown {
 			fmt.Fprintf(stderr, "umbrad: warning: %s is not a setting\n", name)
 		}
-		for _, w := range cmd.Warnings() {
+		for _, w := range weak {
 			fmt.Fprintln(stderr, "umbrad: warning:", w)
 		}
 		_, err = fmt.Fprintln(stdout, "umbrad: settings are valid")
@@ -115,7 +119,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, signals c
 	for _, name := range unknown {
 		log.Warn("variable is not a setting", "name", name)
 	}
-	return serve(ctx, &cmd.Config, log, stdout)
+	return serve(ctx, &cmd.Config, weak, log, stdout)
 }
 
 func newLogger(cfg *config.Config, w io.Writer) *slog.Logger {

@@ -45,9 +45,9 @@ const (
 	watchTimeout  = 2 * time.Second
 )
 
-// serve runs a server with the settings cfg until ctx ends. What is started first ends last: the store,
+// serve runs a server with the settings cfg, of which it is known what is weak, until ctx ends. What is started first ends last: the store,
 // the service, the MQTT server, the listeners.
-func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.Writer) (err error) {
+func serve(ctx context.Context, cfg *config.Config, weak []string, log *slog.Logger, stdout io.Writer) (err error) {
 	if choosesPort(cfg) && wasClosed(os.Stdout) {
 		return errors.New("the standard output is closed: nobody would learn the ports")
 	}
@@ -61,6 +61,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 	if err != nil {
 		return err
 	}
+	s.weak = weak
 	defer s.closeServices()
 	if err := s.engine.Follow(ctx, s.objects); err != nil {
 		return fmt.Errorf("reading policies: %w", err)
@@ -86,7 +87,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 	if cfg.Open() {
 		log.Warn("anybody who reaches this server may read and change everything", "listeners", addresses(s.listeners))
 	}
-	for _, w := range cfg.Warnings() {
+	for _, w := range weak {
 		log.Warn("settings are weak", "warning", w)
 	}
 	if _, err = fmt.Fprintln(stdout, s.readyLine()); err != nil {
@@ -99,6 +100,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout io.
 // server is the parts of umbrad above the store.
 type server struct {
 	cfg      *config.Config
+	weak     []string // settings, and what to do about them
 	log      *slog.Logger
 	metrics  *metrics.Metrics
 	feed     *rest.Feed

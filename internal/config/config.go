@@ -129,6 +129,8 @@ type Command struct {
 
 	Check   bool // validate and exit
 	Version bool // print the version and exit
+
+	shownSecrets []string // warnings of passwords that others see
 }
 
 // Load reads the settings from args (without the program name), the environment and the file that
@@ -161,6 +163,10 @@ func Load(args []string, lookupEnv func(string) (string, bool)) (*Command, error
 		origins[s.Name] = g.origin
 		if err := s.value.Set(g.value); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", g.origin, err))
+		}
+		_, onCommandLine := flags[s.Name]
+		if w := shownSecret(s.Name, g, onCommandLine, file); w != "" {
+			cmd.shownSecrets = append(cmd.shownSecrets, w)
 		}
 	}
 	cmd.complete()

@@ -430,38 +430,136 @@ func TestNamesOfListenersAreUnique(t *testing.T) {
 	}
 }
 
+// TestWarnings has settings that are weak, one thing at a time, and beside them what is fine.
 func TestWarnings(t *testing.T) {
 	t.Parallel()
-	open, closed := filepath.Join(t.TempDir(), "open.key"), filepath.Join(t.TempDir(), "closed.key")
-	for name, mode := range map[string]os.FileMode{open: 0o644, closed: 0o640} {
-		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chmod(name, mode)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, tt := range []struct {
-		args []string
-		want string // part of the only warning, "" for none
-	}{
+	checkWarnings(t, []warned{
 		{nil, ""},
-		{[]string{"--mqtt=0.0.0.0:1883", "--allow-anonymous"}, "anybody who reaches this address"},
-		{[]string{"--mqtt=0.0.0.0:1883", "--users=none.yaml"}, "in clear text: use mqtts"},
-		{[]string{"--mqtts=0.0.0.0:1883", "--users=none.yaml", "--tls-cert=c", "--tls-key=k"}, ""},
-		{[]string{"--webhook-url=http://192.0.2.1/"}, "use https"},
-		{[]string{"--websocket-origins=https://app.example"}, ""},
+		{onPublicAddress(), ""},
+
+		{[]string{"--mqtt=0.0.0.0:1883", "--allow-anonymous"}, "anybody who reaches this address may read and change everything"},
+		{onPublicAddress("--auth=password,anonymous", "--allow-anonymous"), "anybody who reaches this address is let in, for what policies allow anonymous"},
+		{[]string{"--mqtt=127.0.0.1:1883", "--auth=anonymous"}, ""},
+		{[]string{"--listeners=mqtt://127.0.0.1:1?proxy-from=127.0.0.1"}, "whoever its proxies pass on may read and change everything"},
+		{[]string{"--listeners=mqtt://127.0.0.1:1?proxy-from=127.0.0.1&auth=password"}, ""},
+
+		{onPublicAddress("--mqtts=off", "--mqtt=0.0.0.0:1883"), "mqtt://0.0.0.0:1883: passwords and tokens cross the network in clear text: use mqtts"},
+		{onPublicAddress("--mqtts=off", "--http=0.0.0.0:1", "--auth=token"), "http://0.0.0.0:1: passwords and tokens cross the network in clear text: use https"},
+		{onPublicAddress("--listeners=ws://0.0.0.0:1"), "in clear text: use wss"},
+		{onPublicAddress("--http=0.0.0.0:1", "--auth=key"), "who hears one may send it again: use https"},
+		{onPublicAddress("--mqtt=127.0.0.1:1883", "--http=[::1]:1"), ""},
+		{onPublicAddress("--tls-min-version=1.2"), ""}, // which has no weak cipher suites here
+
+		{onPublicAddress("--proxy-from=0.0.0.0/0"), "whoever is in 0.0.0.0/0 may say"},
+		{onPublicAddress("--proxy-from=10.0.0.0/8,0.0.0.0/1,128.0.0.0/1"), "whoever is in 0.0.0.0/1 may say"},
+		{onPublicAddress("--proxy-from=::/0"), "whoever is in ::/0 may say"},
+		{onPublicAddress("--proxy-from=2000::/3"), "whoever is in 2000::/3 may say"},
+		{onPublicAddress("--proxy-from=10.0.0.0/8,fc00::/7"), ""},
+
+		{onPublicAddress("--audit-file="), "audit-file: the records"},
+		{[]string{"--users=none.yaml"}, ""},
+		{onPublicAddress("--address-connections=0"), "address-connections: one client may take all connections"},
+		{onPublicAddress("--address-connections=0", "--principal-connections=5"), ""},
+		{onPublicAddress("--address-connections=0", "--mqtts=off", "--listeners=mqtts://0.0.0.0:1?max-connections=7"), ""},
+
+		{[]string{"--webhook-url=http://192.0.2.1/"}, "webhook-url: what decides who gets in crosses the network in clear text: use https"},
+		{[]string{"--webhook-url=https://192.0.2.1/"}, ""},
+		{[]string{"--webhook-url=http://localhost:1/"}, ""},
+		{[]string{"--jwt-keys=http://192.0.2.1/", "--jwt-issuer=i", "--jwt-audience=a"}, "jwt-keys: what decides"},
+		{[]string{"--jwt-keys=https://192.0.2.1/", "--jwt-issuer=i", "--jwt-audience=a"}, ""},
+		{[]string{"--store=redis://192.0.2.1/0"}, "store: all that is kept"},
+		{[]string{"--store=rediss://192.0.2.1/0"}, ""},
+		{[]string{"--store=redis://127.0.0.1/0"}, ""},
+		{[]string{"--store=rediss://192.0.2.1/0?skip_verify=true"}, "may take its place (skip_verify)"},
+		{[]string{"--store=rediss://192.0.2.1/0?skip_verify=false"}, ""},
+		{[]string{"--store=rediss://:hidden@192.0.2.1/0"}, "in the list of processes: use UMBRA_STORE"},
+		{[]string{"--store=rediss://192.0.2.1/0?master_password=hidden"}, "in the list of processes: use UMBRA_STORE"},
+		{onPublicAddress("--signature-skew=24h"), "signature-skew: who hears a signed request may send it again for 24h0m0s"},
+		{onPublicAddress("--signature-skew=24h", "--auth=password"), ""},
+
+		{[]string{"--websocket-origins=https://app.example,https://*.example"}, ""},
 		{[]string{"--websocket-origins=app.example,*"}, "pages of every site"},
+		{[]string{"--websocket-origins=https://*"}, "pages of every site"},
+		{[]string{"--websocket-origins=*.*:*"}, "pages of every site"},
 		{[]string{"--hosts=umbra.example"}, ""},
 		{[]string{"--hosts=umbra.example,*"}, "DNS rebinding"},
 		{[]string{"--hosts=*", "--http=off"}, ""},
 		{[]string{"--hosts=*", "--users=none.yaml"}, ""},
-		{[]string{"--mqtts=127.0.0.1:1", "--https=127.0.0.1:2", "--tls-cert=c", "--tls-key=" + open}, "everybody on this machine may read " + open},
-		{[]string{"--mqtts=127.0.0.1:1", "--tls-cert=c", "--tls-key=" + closed}, ""},
-		{[]string{"--listeners=mqtts://127.0.0.1:1?cert=c&key=" + open}, "everybody on this machine may read"},
-		{[]string{"--default-policies=device,admin"}, "may do everything (admin)"},
-		{[]string{"--default-policies=app"}, ""},
-		{[]string{"--mqtts=0.0.0.0:1", "--users=none.yaml", "--tls-cert=c", "--tls-key=k", "--proxy-from=0.0.0.0/0"}, "proxy-from has all addresses"},
-		{[]string{"--listeners=mqtts://[::]:1?cert=c&key=k&auth=password&proxy-from=10.0.0.0/8,::/0"}, "proxy-from has all addresses"},
-		{[]string{"--mqtts=0.0.0.0:1", "--users=none.yaml", "--tls-cert=c", "--tls-key=k", "--proxy-from=10.0.0.0/8"}, ""},
+	})
+}
+
+// TestWarningsOfFiles has files that others may read or change, or should not be there.
+func TestWarningsOfFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if info, err := os.Stat(filepath.Dir(filepath.Dir(dir))); err != nil || info.Mode().Perm()&1 == 0 {
+		t.Skip("nobody else gets into the directory for temporary files")
+	}
+	open := filepath.Join(dir, "open")
+	path := func(name string) string { return filepath.Join(open, name) }
+	const oneKey = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
+	for name, file := range map[string]struct {
+		text string
+		mode os.FileMode
+	}{
+		"open.key": {"", 0o644}, "group.key": {"", 0o640}, "writable.pem": {oneKey, 0o666}, "ca.pem": {oneKey, 0o644}, "many.pem": {strings.Repeat(oneKey, 100), 0o644},
+		"data/CURRENT": {"", 0o644}, "closed/CURRENT": {"", 0o600}, "policies/a.json": {"", 0o644}, "policies2/a.json": {"", 0o666}, "policies3/a.json": {"", 0o644},
+		"secret.yaml": {"store: redis://:hidden@127.0.0.1/0", 0o644}, "secret600.yaml": {"store: redis://:hidden@127.0.0.1/0", 0o600}, "plain.yaml": {"store: redis://127.0.0.1/0", 0o644},
+		"safe/open.key": {"", 0o644},
 	} {
+		dir := filepath.Dir(path(name))
+		err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755), os.WriteFile(path(name), []byte(file.text), 0o600), os.Chmod(path(name), file.mode))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, mode := range map[string]os.FileMode{"policies3": 0o777, "safe": 0o700} {
+		if err := os.Chmod(path(name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for up := open; up != os.TempDir() && up != "/"; up = filepath.Dir(up) { // as in /etc
+		if err := os.Chmod(up, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkWarnings(t, []warned{
+		{onPublicAddress("--tls-client-ca=" + path("ca.pem")), "tls-crl: certificates that are revoked"},
+		{onPublicAddress("--tls-client-ca="+path("ca.pem"), "--tls-crl=none.crl"), ""},
+		{onPublicAddress("--tls-client-ca="+path("ca.pem"), "--tls-client-cert=none"), ""},
+		{onPublicAddress("--tls-client-ca="+path("many.pem"), "--tls-crl=none.crl"), "many.pem has 100 authorities"},
+		{[]string{"--config=" + path("secret.yaml")}, "may read its password in " + path("secret.yaml")},
+		{[]string{"--config=" + path("secret600.yaml")}, ""},
+		{[]string{"--config=" + path("plain.yaml")}, ""},
+		{[]string{"--mqtts=127.0.0.1:1", "--https=127.0.0.1:2", "--tls-cert=c", "--tls-key=" + path("open.key")}, "everybody on this machine may read " + path("open.key")},
+		{[]string{"--mqtts=127.0.0.1:1", "--tls-cert=c", "--tls-key=" + path("group.key")}, ""},
+		{[]string{"--mqtts=127.0.0.1:1", "--tls-cert=c", "--tls-key=" + path("safe/open.key")}, ""},
+		{[]string{"--listeners=mqtts://127.0.0.1:1?cert=c&key=" + path("open.key")}, "everybody on this machine may read"},
+		{[]string{"--secrets-key=" + path("open.key")}, "secrets-key: everybody on this machine may read"},
+		{[]string{"--secrets-key=" + path("group.key")}, ""},
+		{[]string{"--users=" + path("group.key")}, "users: others than its owner may read"},
+		{onPublicAddress("--tls-client-ca="+path("writable.pem"), "--tls-crl=none.crl"), "tls-client-ca: everybody on this machine may change"},
+		{onPublicAddress("--tls-client-ca="+path("ca.pem"), "--tls-crl="+path("writable.pem")), "tls-crl: everybody on this machine may change"},
+		{[]string{"--jwt-keys=" + path("writable.pem"), "--jwt-issuer=i", "--jwt-audience=a"}, "jwt-keys: everybody on this machine may change"},
+		{[]string{"--policies=" + path("policies")}, ""},
+		{[]string{"--policies=" + path("policies2")}, "may change " + path("policies2/a.json")},
+		{[]string{"--policies=" + path("policies3")}, "may change " + path("policies3") + ","},
+		{[]string{"--data=" + path("data")}, "data: everybody on this machine may read what is kept in " + path("data")},
+		{[]string{"--store=pebble:" + path("data")}, "data: everybody on this machine may read what is kept in " + path("data")},
+		{[]string{"--data=" + path("closed")}, ""},
+		{[]string{"--data=" + path("safe")}, ""},
+	})
+}
+
+// warned is settings, and a part of the only warning of them, "" for none.
+type warned struct {
+	args []string
+	want string
+}
+
+func checkWarnings(t *testing.T, all []warned) {
+	t.Helper()
+	for _, tt := range all {
 		c, err := load(nil, tt.args...)
 		if err != nil {
 			t.Errorf("Load(%q): %v", tt.args, err)
@@ -471,5 +569,13 @@ func TestWarnings(t *testing.T) {
 		if tt.want == "" && len(got) > 0 || tt.want != "" && (len(got) != 1 || !strings.Contains(got[0], tt.want)) {
 			t.Errorf("Load(%q).Warnings() = %q, want %q", tt.args, got, tt.want)
 		}
+		if strings.Contains(strings.Join(got, ""), "hidden") {
+			t.Errorf("Load(%q).Warnings() shows a password: %q", tt.args, got)
+		}
 	}
+}
+
+// onPublicAddress is what a server on a public address has, and more: each setting may be given again.
+func onPublicAddress(more ...string) []string {
+	return append([]string{"--mqtts=0.0.0.0:1", "--users=none.yaml", "--tls-cert=c", "--tls-key=k", "--audit-file=-", "--address-connections=100"}, more...)
 }

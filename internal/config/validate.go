@@ -48,9 +48,15 @@ func (c *Config) validateAuth() error {
 // Public reports whether a listener can be reached from other machines.
 func (c *Config) Public() bool { return slices.ContainsFunc(c.All(), Listener.IsPublic) }
 
-// Open reports whether a listener that can be reached from other machines lets everybody in.
+// Authenticates reports whether a listener wants to know who somebody is. Where there is one, policies say what everybody
+// may do at all of them.
+func (c *Config) Authenticates() bool {
+	return slices.ContainsFunc(c.All(), func(l Listener) bool { return len(l.Auth) > 0 })
+}
+
+// Open reports whether everybody may do everything at a listener that can be reached from other machines.
 func (c *Config) Open() bool {
-	return slices.ContainsFunc(c.All(), func(l Listener) bool { return l.IsPublic() && l.IsAnonymous() })
+	return !c.Authenticates() && slices.ContainsFunc(c.All(), func(l Listener) bool { return l.IsPublic() && l.IsAnonymous() })
 }
 
 // isLoopback looks nothing up: a name other than localhost may change its meaning at any time.

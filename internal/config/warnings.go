@@ -4,65 +4,121 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/gate"
+	"github.com/umbra-iot/umbra/internal/tlsfiles"
 )
 
-// Warnings tells of settings that are allowed but weak.
-func (c *Config) Warnings() []string {
-	var list []string
+// longSkew is more than any clock should be off.
+const longSkew = 15 * time.Minute
+
+// Warnings tells of settings that are allowed but weak, and what to do. It looks at files, and opens no connection.
+func (c *Command) Warnings() []string {
+	list := slices.Concat(c.shownSecrets, c.networkWarnings(), c.boundWarnings(), c.fileWarnings())
 	for _, l := range c.All() {
-		list = append(list, l.warnings()...)
-	}
-	for name, target := range map[string]string{"webhook-url": c.Webhook.URL, "jwt-keys": c.JWT.Keys} {
-		if u, err := url.Parse(target); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
-			list = append(list, name+": what decides who gets in crosses the network in clear text: use https")
-		}
-	}
-	if slices.Contains(c.Origins, "*") {
-		list = append(list, "websocket-origins: pages of every site may connect with what the browsers of their visitors can reach")
-	}
-	if slices.Contains(c.Hosts, "*") && slices.ContainsFunc(c.All(), Listener.ChecksHosts) {
-		list = append(list, "hosts: pages of every site may do everything, once its name leads to this machine (DNS rebinding)")
-	}
-	if c.Users != "" && credential.IsExposed(c.Users) {
-		list = append(list, "users: others than its owner may read "+c.Users+": chmod 600")
-	}
-	if slices.Contains(strings.Split(c.Authz.Default, ","), "admin") {
-		list = append(list, "default-policies: everybody who logs in and has no policy may do everything (admin)")
+		list = append(list, c.listenerWarnings(&l)...)
 	}
 	slices.Sort(list)
 	return slices.Compact(list) // listeners may share a file
 }
 
-// warnings tells what is weak about a listener.
-func (l *Listener) warnings() (list []string) {
-	if l.Kind.IsTLS() && isReadable(l.TLS.Key) {
-		list = append(list, "tls-key: everybody on this machine may read "+l.TLS.Key+": chmod 600")
-	}
+// listenerWarnings tells what is weak about a listener.
+func (c *Config) listenerWarnings(l *Listener) (list []string) {
+	warn := func(format string, args ...any) { list = append(list, l.Name()+": "+fmt.Sprintf(format, args...)) }
 	if !l.IsPublic() {
+		if len(l.Proxies) > 0 && l.IsAnonymous() && !c.Authenticates() {
+			warn("whoever its proxies pass on may read and change everything: configure authentication")
+		}
 		return list
 	}
-	if l.IsAnonymous() {
-		list = append(list, l.Name()+": anybody who reaches this address may read and change everything (allow-anonymous)")
+	switch {
+	case !l.IsAnonymous():
+	case c.Authenticates():
+		warn("anybody who reaches this address is let in, for what policies allow anonymous (allow-anonymous)")
+	default:
+		warn("anybody who reaches this address may read and change everything (allow-anonymous): configure authentication")
 	}
-	if !l.Kind.IsTLS() && slices.ContainsFunc(l.Auth, sendsSecret) {
-		list = append(list, fmt.Sprintf("%s: passwords and tokens cross the network in clear text: use %s", l.Name(), encrypted(l.Kind)))
+	switch {
+	case l.Kind.IsTLS():
+	case slices.ContainsFunc(l.Auth, sendsSecret):
+		warn("passwords and tokens cross the network in clear text: use %s", encrypted(l.Kind))
+	case slices.Contains(l.Auth, AuthKey):
+		warn("what signed requests say crosses the network in clear text, and who hears one may send it again: use %s", encrypted(l.Kind))
 	}
-	if slices.ContainsFunc(l.Proxies, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
-		list = append(list, l.Name()+": whoever reaches this address may say that he comes from any other one (proxy-from has all addresses)")
+	if i := slices.IndexFunc(l.Proxies, isWide); i >= 0 {
+		warn("whoever is in %s may say that he comes from any other address (proxy-from): name your proxies", l.Proxies[i])
 	}
 	return list
 }
 
-// isReadable reports whether everybody on this machine may read a file. A group may have keys of its own.
-func isReadable(name string) bool {
-	info, err := os.Stat(name)
-	return err == nil && info.Mode().Perm()&0o004 != 0
+// networkWarnings tells what others can hear, or take part in.
+func (c *Config) networkWarnings() (list []string) {
+	for name, target := range map[string]string{"webhook-url": c.Webhook.URL, "jwt-keys": c.JWT.Keys} {
+		if u, err := url.Parse(target); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+			list = append(list, name+": what decides who gets in crosses the network in clear text: use https")
+		}
+	}
+	if u, err := url.Parse(c.Store); err == nil && !isLoopback(u.Hostname()) {
+		switch skip := u.Query().Get("skip_verify"); {
+		case u.Scheme == "redis":
+			list = append(list, "store: all that is kept, and the password of Redis, crosses the network in clear text: use rediss")
+		case u.Scheme == "rediss" && skip != "" && skip != "0" && skip != "false":
+			list = append(list, "store: whoever is between umbrad and Redis may take its place (skip_verify): leave that out")
+		}
+	}
+	if slices.ContainsFunc(c.Origins, isEverySite) {
+		list = append(list, "websocket-origins: pages of every site may connect with what the browsers of their visitors can reach: name your sites")
+	}
+	if slices.Contains(c.Hosts, "*") && slices.ContainsFunc(c.All(), Listener.ChecksHosts) {
+		list = append(list, "hosts: pages of every site may do everything, once its name leads to this machine (DNS rebinding): name your hosts")
+	}
+	signed := func(l Listener) bool { return l.IsPublic() && slices.Contains(l.Auth, AuthKey) }
+	if c.Skew > longSkew && slices.ContainsFunc(c.All(), signed) {
+		list = append(list, fmt.Sprintf("signature-skew: who hears a signed request may send it again for %v: 5m is what AWS allows", c.Skew))
+	}
+	return list
+}
+
+// boundWarnings tells what is not bounded, and not kept, where anybody on the network can log in.
+func (c *Config) boundWarnings() (list []string) {
+	var public, unbounded, irrevocable bool
+	for _, l := range c.All() {
+		if !l.IsPublic() || len(l.Auth) == 0 {
+			continue
+		}
+		public = true
+		unbounded = unbounded || l.Connections == 0
+		irrevocable = irrevocable || l.TLS.ClientCert != tlsfiles.None && l.TLS.ClientCA != "" && l.TLS.CRL == "" && slices.Contains(l.Auth, AuthCertificate)
+	}
+	if public && c.Authz.AuditFile == "" {
+		list = append(list, "audit-file: the records of changes, denials and failed logins end with the process: name a file, or - for the standard output")
+	}
+	if unbounded && c.PerAddress == 0 && c.Broker.Principal.Connections == 0 {
+		list = append(list, "address-connections: one client may take all connections that there can be: set it, principal-connections, or max-connections of each listener")
+	}
+	if irrevocable {
+		list = append(list, "tls-crl: certificates that are revoked let their holders in: name the revocation list of tls-client-ca")
+	}
+	return list
+}
+
+// isWide reports whether a network is none of one's own: the largest of those are 10.0.0.0/8 and fc00::/7.
+func isWide(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < 8
+	}
+	return p.Bits() < 7
+}
+
+// isEverySite reports whether a pattern of origins is for every host.
+func isEverySite(pattern string) bool {
+	if _, host, ok := strings.Cut(pattern, "://"); ok {
+		pattern = host
+	}
+	return strings.Trim(pattern, "*?.:") == ""
 }
 
 // sendsSecret reports whether a method shows the secret itself.
