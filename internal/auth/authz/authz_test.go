@@ -182,7 +182,7 @@ func TestDefaultAndDenials(t *testing.T) {
 	alice.Allows(auth.Receive, "x")
 	alice.Allows(auth.Publish, "x")
 	alice.Allows(auth.Publish, "x")
-	if e.Rights(nil, link).Allows(auth.ListThings, "") {
+	if e.Rights(nil, link).Allows(auth.ListThings, "") || len(e.Names(nil)) > 0 {
 		t.Error("nobody has the default policies")
 	}
 	want := "[user:alice c iot:GetThingShadow thing/alice user:alice c iot:Publish topic/x anonymous c umbra:ListThings *]"
@@ -275,6 +275,30 @@ func TestChanges(t *testing.T) {
 	want("detached", false)
 	if calls != 8 {
 		t.Errorf("told of %d changes, want 8", calls)
+	}
+}
+
+// What is remembered of one action and name is no answer to others.
+func TestDecisionsAreNotMixedUp(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, nil)
+	for _, allowed := range auth.Actions() {
+		p := who("alice", "admin")
+		p.Scopes = []string{allowed.String()}
+		r := e.Rights(p, auth.Link{MQTT: true, ClientID: "c"})
+		for range 2 {
+			for _, a := range auth.Actions() {
+				if got := r.Allows(a, "x"); got != (a == allowed) {
+					t.Errorf("who may only %s may %s: %t", allowed, a, got)
+				}
+			}
+		}
+	}
+	r := e.Rights(who("alice", "device"), auth.Link{MQTT: true, ClientID: "alice"})
+	for i := range 100 {
+		if name := fmt.Sprint("thing", i); !r.Allows(auth.GetThingShadow, "alice") || r.Allows(auth.GetThingShadow, name) {
+			t.Errorf("alice gets the shadow of %s, or not hers", name)
+		}
 	}
 }
 
