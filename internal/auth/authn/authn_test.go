@@ -9,9 +9,11 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,6 +29,7 @@ import (
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/authn"
 	"github.com/umbra-iot/umbra/internal/auth/credential"
+	"github.com/umbra-iot/umbra/internal/auth/password"
 	"github.com/umbra-iot/umbra/internal/auth/sigv4"
 )
 
@@ -123,6 +126,47 @@ func TestMQTT(t *testing.T) {
 	p, err := a.Authenticate(t.Context(), &auth.Credentials{Listener: "local", Username: "alice", Password: []byte("wonderland"), HasPassword: true})
 	if err != nil || !p.In("operators") || p.Name != "alice" || p.Kind != auth.User {
 		t.Errorf("alice is %+v, %v", p, err)
+	}
+}
+
+// For users who do not exist, or whose time is over, a password is checked as for others.
+func TestTimeTellsNoNames(t *testing.T) {
+	t.Parallel()
+	a := authn.New(authn.Options{Methods: methods(), Directory: directory(t, write(t).file)})
+	for _, user := range []string{"alice", "late", "nobody"} {
+		began := time.Now()
+		in := auth.Credentials{Listener: "local", Username: user, Password: []byte("guess"), HasPassword: true}
+		if _, err := a.Authenticate(t.Context(), &in); !errors.Is(err, auth.ErrDenied) {
+			t.Errorf("%s: %v, want a denial", user, err)
+		}
+		if took := time.Since(began); took < time.Millisecond { // much less than the check of a password
+			t.Errorf("%s is denied after %v", user, took)
+		}
+	}
+}
+
+// Of an address, and of a network of IPv6, few passwords are checked at a time; others are not concerned.
+func TestGuessesOfANetworkAreCountedTogether(t *testing.T) {
+	t.Parallel()
+	for pattern, wants := range map[string]bool{"192.0.2.1": false, "2001:db8::%d": false, "192.0.2.%d": true, "2001:db8:0:%d::1": true} {
+		a := authn.New(authn.Options{
+			Methods: methods(), Directory: directory(t, write(t).file), Passwords: password.NewChecker(password.Options{Parallel: 1, Each: 1}),
+		})
+		var all sync.WaitGroup
+		var busy atomic.Int64
+		for i := range 8 {
+			from := netip.MustParseAddr(strings.ReplaceAll(pattern, "%d", fmt.Sprint(i)))
+			all.Go(func() {
+				in := auth.Credentials{Listener: "local", Username: "alice", Password: []byte("guess"), HasPassword: true, Remote: from}
+				if _, err := a.Authenticate(t.Context(), &in); errors.Is(err, auth.ErrUnavailable) {
+					busy.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		if n := busy.Load(); (n == 0) != wants {
+			t.Errorf("of 8 guesses of %s %d are too many", pattern, n)
+		}
 	}
 }
 
@@ -681,6 +725,8 @@ func TestWebhook(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		last.Store(string(body))
 		switch {
+		case r.URL.Path == "/elsewhere":
+			_, _ = io.WriteString(w, `{"allow":true,"name":"lamp"}`)
 		case bytes.Contains(body, []byte(`"password":"slow"`)):
 			<-r.Context().Done()
 		case bytes.Contains(body, []byte(`"password":"broken"`)):
