@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -199,7 +202,21 @@ func (c *conn) mayStay() packets.Code {
 // count, or who may not connect with their client id. It is called when policies or credentials have
 // changed, and returns how many it has ended. Connections whose credentials expire end without it.
 func (b *Broker) Recheck() (ended int) {
-	for _, c := range b.clients.all() {
+	list := b.clients.all()
+	for _, c := range list {
+		c.mu.Lock()
+		c.noteTimed()
+		c.mu.Unlock()
+	}
+	return recheck(list)
+}
+
+// RecheckTimed is Recheck for those who may be shut out because time goes on: by policies that depend on it. It costs
+// nothing for others.
+func (b *Broker) RecheckTimed() (ended int) { return recheck(b.timed.all()) }
+
+func recheck(list []*client) (ended int) {
+	for _, c := range list {
 		c.mu.Lock()
 		k := c.conn
 		c.mu.Unlock()
@@ -208,6 +225,11 @@ func (b *Broker) Recheck() (ended int) {
 		}
 	}
 	return ended
+}
+
+// noteTimed has RecheckTimed look at the client, or not. It is called when that may have changed; mu is held.
+func (c *client) noteTimed() {
+	c.b.timed.note(c, c.conn != nil && c.conn.rights != nil && c.conn.rights.Timed(auth.Connect))
 }
 
 // evict ends the connection of the client, unless it may stay.
@@ -255,4 +277,27 @@ func (c *conn) expire() {
 			}
 		}
 	})
+}
+
+// clientSet is some clients. The zero value is ready.
+type clientSet struct {
+	mu sync.Mutex
+	m  map[*client]struct{}
+}
+
+// note puts a client in or takes it out.
+func (s *clientSet) note(c *client, in bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if in {
+		s.m = put(s.m, c, struct{}{})
+	} else {
+		delete(s.m, c)
+	}
+}
+
+func (s *clientSet) all() []*client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.m))
 }

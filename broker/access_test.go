@@ -3,15 +3,19 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authz"
 	"github.com/umbra-iot/umbra/shadow"
 	"github.com/umbra-iot/umbra/statestore"
 	"github.com/umbra-iot/umbra/statestore/memstore"
@@ -40,6 +44,8 @@ type denialsFor struct {
 	*denials
 	who *auth.Principal
 }
+
+func (denialsFor) Timed(auth.Action) bool { return false }
 
 func (r denialsFor) Allows(a auth.Action, name string) bool {
 	r.mu.Lock()
@@ -330,6 +336,96 @@ func TestRecheck(t *testing.T) {
 	if _, ack := s.tryConnect(t, login("alice", "alice")); ack.ReasonCode != 0x87 {
 		t.Errorf("CONNACK = %#x, want 0x87", ack.ReasonCode)
 	}
+}
+
+// asked is a guard that counts how often it is asked whether somebody may connect.
+type asked struct {
+	auth.Guard
+	mu sync.Mutex
+	n  map[string]int // by name
+}
+
+func (g *asked) Rights(p *auth.Principal, l auth.Link) auth.Rights {
+	return askedBy{g.Guard.Rights(p, l), g, p.Name}
+}
+
+// take returns the counts since the last call.
+func (g *asked) take() map[string]int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.n
+	g.n = nil
+	return n
+}
+
+type askedBy struct {
+	auth.Rights
+	g   *asked
+	who string
+}
+
+func (r askedBy) Allows(a auth.Action, name string) bool {
+	if a == auth.Connect {
+		r.g.mu.Lock()
+		defer r.g.mu.Unlock()
+		if r.g.n == nil {
+			r.g.n = map[string]int{}
+		}
+		r.g.n[r.who]++
+	}
+	return r.Rights.Allows(a, name)
+}
+
+// TestRecheckTimed has time pass under policies that depend on it: only those whom they may shut out are asked about.
+func TestRecheckTimed(t *testing.T) {
+	t.Parallel()
+	var now atomic.Int64
+	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC).Unix()
+	now.Store(noon - 1)
+	until := func(action string) *fstest.MapFile {
+		return &fstest.MapFile{Data: []byte(`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "` + action + `", "Resource": "*",
+			"Condition": {"DateLessThan": {"aws:CurrentTime": "2026-01-01T12:00:00Z"}}}}`)}
+	}
+	attached := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+	files := fstest.MapFS{
+		"noon.json": until("*"), "talk.json": until("iot:Publish"),
+		"attachments.json": attached(`{"user:alice": ["noon"], "user:bob": ["device", "talk"]}`),
+	}
+	engine, err := authz.New(authz.Options{Default: []string{"device"}, Files: files, Now: func() time.Time { return time.Unix(now.Load(), 0) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &asked{Guard: engine}
+	s := start(t, broker.Options{Authenticator: users{}, Guard: g})
+	alice, bob, eve := s.connect(t, login("alice", "alice")), s.connect(t, login("bob", "bob")), s.connect(t, login("eve", "eve"))
+	check := func(when string, ended int, want map[string]int) {
+		t.Helper()
+		g.take()
+		n := s.RecheckTimed()
+		if got := g.take(); n != ended || !maps.Equal(got, want) {
+			t.Errorf("%s: %d connections ended after the questions %v, want %d after %v", when, n, got, ended, want)
+		}
+	}
+	check("before the time", 0, map[string]int{"alice": 1})
+	now.Store(noon)
+	check("at the end of the time", 1, map[string]int{"alice": 2}) // once more under the lock of the session
+	alice.wantEnd(0x87)
+	check("after it", 0, nil)
+	now.Store(noon - 1)
+	files["attachments.json"] = attached(`{"user:bob": ["noon"]}`)
+	engine.Reload(true)
+	if n := s.Recheck(); n != 0 {
+		t.Errorf("%d connections ended, want none", n)
+	}
+	check("with another policy", 0, map[string]int{"bob": 1})
+	s.connect(t, login("bob", "bob")) // takes over
+	bob.wantEnd(0x8e)
+	check("with another connection", 0, map[string]int{"bob": 1})
+	files["attachments.json"] = attached(`{}`)
+	engine.Reload(true)
+	s.Recheck()
+	check("without the policy", 0, nil)
+	eve.ping()
 }
 
 // A connection whose session ends with it leaves the journal nothing to do, again and again.

@@ -124,6 +124,7 @@ type Broker struct {
 	listener   *listener.Listener
 	clients    registry
 	quotas     *quota.Book
+	timed      clientSet // those that may be shut out because time goes on
 	index      *topic.Index[*client]
 	retained   *retained.Store
 	system     system

@@ -358,6 +358,7 @@ func (c *client) release(end *cause, now int64, a *aftermath) {
 		k.expiring.Stop()
 	}
 	c.conn, c.deltas = nil, nil
+	c.noteTimed()
 	c.sess.Disconnect(now)
 	c.last.Connected, c.last.ConnectedSince, c.last.DisconnectedSince, c.last.DisconnectReason = false, 0, now, end.reason
 	if c.live {

@@ -225,6 +225,7 @@ func (c *conn) own(cl *client, a *aftermath) (packets.Code, <-chan struct{}) {
 	cl.willAt = 0
 	cl.setWill(c.will) // one that waited is not sent any more [MQTT-3.1.3-9]
 	cl.conn = c
+	cl.noteTimed()
 	c.versionNumber = c.b.nextVersion(now)
 	if c.will != nil {
 		c.will.user, c.will.epoch = c.username, c.versionNumber

@@ -56,7 +56,7 @@ func BenchmarkIdleInMemory(b *testing.B) {
 }
 
 func idleInMemory(b *testing.B, o broker.Options, n int, keepAlive time.Duration) {
-	l := startInMemory(b, o)
+	_, l := startInMemory(b, o)
 	debug.FreeOSMemory() // what the last one has left
 	before := residentMemory(b)
 	conns := make([]*memoryConn, n)
@@ -104,7 +104,7 @@ func pingInTurn(ctx context.Context, conns []*memoryConn, keepAlive time.Duratio
 }
 
 // startInMemory runs a broker on connections in memory.
-func startInMemory(b *testing.B, o broker.Options) *memoryListener {
+func startInMemory(b *testing.B, o broker.Options) (*broker.Broker, *memoryListener) {
 	b.Helper()
 	store := memstore.New(statestore.Options{})
 	o.Store = store
@@ -128,7 +128,7 @@ func startInMemory(b *testing.B, o broker.Options) *memoryListener {
 			b.Errorf("shutdown: %v", err)
 		}
 	})
-	return l
+	return br, l
 }
 
 // memoryListener accepts connections in memory.

@@ -493,6 +493,8 @@ type rights struct {
 	who *auth.Principal
 }
 
+func (rights) Timed(auth.Action) bool { return false }
+
 func (r rights) Allows(a auth.Action, name string) bool { return r.guard(r.who, a, name) }
 
 // users is an authenticator: every user has the password "secret".

@@ -186,9 +186,7 @@ func (s *server) reload(_ context.Context, force bool) {
 	if s.authn == nil {
 		return
 	}
-	if s.engine.Timed() {
-		s.broker.Recheck()
-	}
+	s.broker.RecheckTimed()
 	now := time.Now()
 	s.feed.Recheck(func(p *auth.Principal) bool { return !p.CountsAt(now) })
 }

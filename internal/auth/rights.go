@@ -92,6 +92,8 @@ type Rights interface {
 	// Allows reports whether an action is allowed on what name names: a topic, client id, thing.
 	// The answer may change from one call to the next, when policies do.
 	Allows(a Action, name string) bool
+	// Timed reports whether the answers about an action may change because time goes on, though policies do not.
+	Timed(a Action) bool
 }
 
 // Allowed reports whether r allows an action, which nil does.

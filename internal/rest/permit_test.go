@@ -19,6 +19,8 @@ import (
 // may is rights as a function of the name of the action and what it is about.
 type may func(action, name string) bool
 
+func (may) Timed(auth.Action) bool { return false }
+
 func (m may) Allows(a auth.Action, name string) bool { return m(a.String(), name) }
 
 // permitting is a server on which everybody is alice, who may do what m says.

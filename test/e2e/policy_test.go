@@ -165,6 +165,26 @@ func TestPolicyChangesActOnConnections(t *testing.T) {
 	}
 }
 
+// TestPermissionEndsWithItsTime has a device connected whose policy lets it be for some seconds more.
+func TestPermissionEndsWithItsTime(t *testing.T) {
+	t.Parallel()
+	l := startWithLamp(t, "--store=memory:")
+	lamp, other := dial(t, l.MQTT(), asLamp("lamp")), dial(t, l.MQTT(), mqtttest.Options{Username: "root", Password: l.adminPassword})
+	doc := `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*", "Condition": {"DateLessThan": {"aws:CurrentTime": "` +
+		time.Now().Add(3*time.Second).UTC().Format(time.RFC3339) + `"}}}}`
+	for _, put := range [][2]string{{"/v1/policies/soon", doc}, {"/v1/policies/soon/targets/user:lamp", ""}} {
+		if status, text := l.do(t, http.MethodPut, put[0], put[1], l.root); status >= http.StatusBadRequest {
+			t.Fatalf("PUT %s = %d %s", put[0], status, text)
+		}
+	}
+	select {
+	case <-lamp.Done():
+	case <-wait(t).Done():
+		t.Error("the connection outlives its permission")
+	}
+	subscribe(t, other, "news")
+}
+
 // TestPoliciesSurviveKill finds policies and attachments again after a crash.
 func TestPoliciesSurviveKill(t *testing.T) {
 	t.Parallel()

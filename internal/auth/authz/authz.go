@@ -108,8 +108,7 @@ type document struct {
 // state is what decisions are made of. It does not change; another one takes its place.
 type state struct {
 	source
-	sets  sync.Map // names of policies, joined: *policy.Set
-	timed bool     // there is a policy that decides by the time
+	sets sync.Map // names of policies, joined: *policy.Set
 }
 
 // New returns an engine that knows the built-in policies and those of the files.
@@ -161,11 +160,7 @@ func (s source) with(other source) source {
 
 // rebuild puts a new state in place after a change of files or of what is stored. mu is held, but by New.
 func (e *Engine) rebuild() {
-	s := &state{source: e.builtin.with(e.files).with(e.stored)}
-	for _, d := range s.policies {
-		s.timed = s.timed || d.policy.Timed()
-	}
-	e.state.Store(s)
+	e.state.Store(&state{source: e.builtin.with(e.files).with(e.stored)})
 	for _, fn := range e.changed {
 		fn()
 	}
@@ -177,9 +172,6 @@ func (e *Engine) OnChange(fn func()) {
 	defer e.mu.Unlock()
 	e.changed = append(e.changed, fn)
 }
-
-// Timed reports whether decisions may be others without a change of policies, because time goes on.
-func (e *Engine) Timed() bool { return e.state.Load().timed }
 
 // Denied returns how often something was denied.
 func (e *Engine) Denied() uint64 { return e.denied.Load() }

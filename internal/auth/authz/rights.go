@@ -61,7 +61,7 @@ func (r *rights) Allows(a auth.Action, name string) bool {
 	var buf [256]byte
 	resource := r.engine.appendResource(buf[:0], a, name)
 	allowed := b.rights.Allows(a.String(), resource) && (b.scopes == nil || b.scopes.Allows(a.String(), resource))
-	if !b.rights.Timed() {
+	if !b.rights.Timed(a.String()) {
 		slot.Store(&decision{a, strings.Clone(name), allowed})
 	}
 	if !allowed {
@@ -73,6 +73,9 @@ func (r *rights) Allows(a auth.Action, name string) bool {
 	}
 	return allowed
 }
+
+// Timed implements [auth.Rights].
+func (r *rights) Timed(a auth.Action) bool { return r.current().rights.Timed(a.String()) }
 
 // current returns the rights under the current state.
 func (r *rights) current() *bound {

@@ -28,10 +28,10 @@ type Verdict struct {
 
 // Explain decides as Allows does, and says which statement decided.
 func (r *Rights) Explain(action, resource string) Explanation {
-	if r.set.timed {
+	c := r.set.candidates(action)
+	if c.timed {
 		r = r.set.Bind(r.env)
 	}
-	c := r.set.candidates(action)
 	var e Explanation
 	for _, st := range slices.Concat(c.denies.all, c.allows.all) {
 		name := r.set.policies[st.policy].Name

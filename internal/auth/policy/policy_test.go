@@ -245,8 +245,11 @@ func TestTime(t *testing.T) {
 	now := e.Now()
 	e.Now = func() time.Time { return now }
 	r := policy.NewSet([]*policy.Policy{p}, []string{"iot:Publish"}).Bind(e)
-	if !r.Timed() || r.Allows("iot:Publish", []byte("*")) {
+	if !r.Timed("iot:Publish") || r.Allows("iot:Publish", []byte("*")) {
 		t.Error("allowed at the end of the time")
+	}
+	if r.Timed("iot:Connect") {
+		t.Error("what no statement is about depends on the time")
 	}
 	now = now.Add(-time.Second)
 	if !r.Allows("iot:Publish", []byte("*")) || !r.Explain("iot:Publish", "*").Allowed {

@@ -10,12 +10,12 @@ import (
 type Set struct {
 	policies []*Policy
 	byAction map[string]*candidates
-	timed    bool // something depends on the time
 }
 
 // candidates are the statements that are about an action, those that deny first.
 type candidates struct {
 	denies, allows list
+	timed          bool // what they decide may depend on the time
 }
 
 type candidate struct {
@@ -33,18 +33,15 @@ func NewSet(policies []*Policy, actions []string) *Set {
 		c := s.find(a)
 		key := c.key()
 		if known[key] == nil {
-			known[key] = &candidates{newList(c.denies.all), newList(c.allows.all)}
+			known[key] = &candidates{newList(c.denies.all), newList(c.allows.all), c.timed}
 		}
 		s.byAction[a] = known[key]
-	}
-	for _, p := range policies {
-		s.timed = s.timed || p.Timed()
 	}
 	return s
 }
 
-// Timed reports whether the policy may decide the same question in another way at another time.
-func (p *Policy) Timed() bool {
+// isTimed reports whether the policy may decide the same question in another way at another time.
+func (p *Policy) isTimed() bool {
 	return slices.ContainsFunc(p.refs, func(r ref) bool { return (&Env{}).lookup(r).timed })
 }
 
@@ -53,13 +50,16 @@ func (s *Set) find(action string) *candidates {
 	var c candidates
 	name := []byte(strings.ToLower(action))
 	for n, p := range s.policies {
+		timed := p.isTimed()
 		for i := range p.statements {
 			st := candidate{&p.statements[i], n, i}
-			switch {
-			case !st.covers(name):
-			case st.deny:
+			if !st.covers(name) {
+				continue
+			}
+			c.timed = c.timed || timed
+			if st.deny {
 				c.denies.all = append(c.denies.all, st)
-			default:
+			} else {
 				c.allows.all = append(c.allows.all, st)
 			}
 		}
@@ -140,15 +140,16 @@ func (st *statement) conditionsHold(values []value) bool {
 	return true
 }
 
-// Timed reports whether the answer to the same question may be another one at another time.
-func (r *Rights) Timed() bool { return r.set.timed }
+// Timed reports whether the answer to the same question about an action may be another one at another time: whether a
+// policy that depends on the time has a statement about it.
+func (r *Rights) Timed(action string) bool { return r.set.candidates(action).timed }
 
 // Allows reports whether an action is allowed on a resource, which is an ARN or "*".
 func (r *Rights) Allows(action string, resource []byte) bool {
-	if r.set.timed {
+	c := r.set.candidates(action)
+	if c.timed {
 		r = r.set.Bind(r.env)
 	}
-	c := r.set.candidates(action)
 	return !c.denies.any(r, resource) && c.allows.any(r, resource)
 }
 
