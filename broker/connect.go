@@ -45,7 +45,7 @@ func (c *conn) take(pk *packets.Packet) {
 	c.cleanStart = pk.Connect.Clean
 	c.askedAlive = time.Duration(pk.Connect.Keepalive) * time.Second
 	c.keepAlive = c.b.profile.keepAlive(c.askedAlive)
-	if limit := c.limits.KeepAlive; limit != 0 && c.version >= wire.V5 && (c.keepAlive == 0 || c.keepAlive > limit) {
+	if limit := c.limits.KeepAlive; limit != 0 && (c.keepAlive == 0 || c.keepAlive > limit) {
 		c.keepAlive = limit
 	}
 	c.receiveMax = pk.Properties.ReceiveMaximum

@@ -15,7 +15,7 @@ type Limits struct {
 	TopicAliasMaximum uint16        // topic aliases of one connection; default 16
 	TopicLevels       int           // of a topic or topic filter; default 128
 	ClientIDBytes     int           // of a client identifier; default 128
-	KeepAlive         time.Duration // longest keep-alive; clients of MQTT 5 that ask for more or for none are told so; default: as the client wants
+	KeepAlive         time.Duration // longest keep-alive, also for clients that ask for more or for none; those of MQTT 5 are told so; default: as the client wants
 	SessionExpiry     time.Duration // of sessions of MQTT 3.1.1, and the most that clients of MQTT 5 get; default 7 days
 	QueueMessages     int           // QoS 1 and 2 messages kept for one client; default 10000
 	QueueBytes        int64         // the same, in bytes; default 64 MiB

@@ -371,7 +371,7 @@ func (c *Config) brokerSettings() []Setting {
 		},
 		{
 			Name: "keep-alive", Group: group, Listener: true, Default: "0s", AWS: "20m", value: seconds{&c.Broker.KeepAlive, 0, 65535 * time.Second},
-			Help: "longest keep-alive; clients of MQTT 5 that ask for more or for none are told so; 0s is as the client wants",
+			Help: "longest keep-alive, also for clients that ask for more or for none: MQTT 5 is told so, older ones are cut off after 1.5 times of it without a packet; 0s is as the client wants",
 		},
 		{
 			Name: "session-expiry", Group: group, Listener: true, Default: "168h", AWS: "1h", value: seconds{&c.Broker.SessionExpiry, time.Second, forever},

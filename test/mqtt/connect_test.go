@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -277,6 +278,19 @@ func TestServerKeepAlive(t *testing.T) {
 			t.Errorf("Server Keep Alive for a client that asks %d s = %d (present: %t), want it present: %t", asked, p.ServerKeepAlive, p.ServerKeepAliveFlag, told)
 		}
 	}
+}
+
+// TestLongestKeepAlive has clients that ask for more, or for none: those of MQTT 3.1.1 cannot be told, and are cut off all the same.
+func TestLongestKeepAlive(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{Limits: broker.Limits{KeepAlive: time.Second}})
+	inBoth(t, func(t *testing.T, version byte) {
+		for _, asked := range []uint16{0, 120} {
+			c := s.connect(t, version, fmt.Sprint(t.Name(), asked), func(pk *packets.Packet) { pk.Connect.Keepalive = asked })
+			c.ping()
+			c.wantEnd(0x8D)
+		}
+	})
 }
 
 func TestSilentClientIsCutOff(t *testing.T) {
