@@ -49,6 +49,7 @@ func methods() map[string][]authn.Method {
 // credentials is a file of credentials with one of each, and what proves them.
 type credentials struct {
 	file, keyID, secret, token, tokenID string
+	lateKeyID, lateSecret, lateToken    string // of those whose time is over
 }
 
 func write(t *testing.T) credentials {
@@ -64,9 +65,12 @@ func write(t *testing.T) credentials {
 	id, key := credential.NewAccessKey("backend", credential.Grant{})
 	tokenID, text, token := credential.NewToken("ci", []string{"iot:*"}, credential.Grant{})
 	c.keyID, c.secret, c.token, c.tokenID = id, key.Secret, text, tokenID
+	lateID, lateKey := credential.NewAccessKey("backend", late.Grant)
+	lateTokenID, lateText, lateToken := credential.NewToken("ci", nil, late.Grant)
+	c.lateKeyID, c.lateSecret, c.lateToken = lateID, lateKey.Secret, lateText
 	f := &credential.File{
-		Users: map[string]credential.User{"alice": alice, "late": late}, Keys: map[string]credential.AccessKey{id: key},
-		Tokens: map[string]credential.Token{tokenID: token},
+		Users: map[string]credential.User{"alice": alice, "late": late}, Keys: map[string]credential.AccessKey{id: key, lateID: lateKey},
+		Tokens: map[string]credential.Token{tokenID: token, lateTokenID: lateToken},
 	}
 	if err := f.Write(c.file); err != nil {
 		t.Fatal(err)
@@ -88,6 +92,7 @@ func TestMQTT(t *testing.T) {
 	c := write(t)
 	a := authn.New(authn.Options{Methods: methods(), Directory: directory(t, c.file)})
 	lamp := &auth.Principal{ID: "cert:1", Kind: auth.Certificate, Name: "lamp"}
+	gone := &auth.Principal{ID: "cert:2", Kind: auth.Certificate, Expires: time.Now().Add(-time.Second)}
 	signed := &auth.Principal{ID: "key:1", Kind: auth.AccessKey}
 	for _, tt := range []struct {
 		name string
@@ -112,6 +117,8 @@ func TestMQTT(t *testing.T) {
 		{"password where it does not count", auth.Credentials{Listener: "cert", Username: "alice", Password: []byte("wonderland"), HasPassword: true}, "", auth.ErrDenied},
 		{"user that is a pattern", auth.Credentials{Listener: everything, Username: "*", Password: []byte("wonderland"), HasPassword: true}, "", auth.ErrDenied},
 		{"token as password", auth.Credentials{Listener: everything, Password: []byte(c.token), HasPassword: true}, "token:" + c.tokenID, nil},
+		{"expired token", auth.Credentials{Listener: everything, Password: []byte(c.lateToken), HasPassword: true}, "", auth.ErrDenied},
+		{"certificate that has expired since", auth.Credentials{Listener: everything, Peer: gone}, "", auth.ErrDenied},
 		{"changed token", auth.Credentials{Listener: everything, Password: []byte(c.token + "x"), HasPassword: true}, "", auth.ErrDenied},
 	} {
 		p, err := a.Authenticate(t.Context(), &tt.in)
@@ -202,6 +209,8 @@ func TestHTTP(t *testing.T) {
 		{"signature over another body", everything, body, sign(c.keyID, c.secret, "x", time.Now()), "", sigv4.ErrSignature},
 		{"signature with another secret", everything, body, sign(c.keyID, "x", body, time.Now()), "", sigv4.ErrSignature},
 		{"signature of nobody", everything, body, sign("AKIAX", c.secret, body, time.Now()), "", sigv4.ErrKey},
+		{"signature with an expired key", everything, body, sign(c.lateKeyID, c.lateSecret, body, time.Now()), "", sigv4.ErrKey},
+		{"bearer that has expired", everything, body, header("Bearer " + c.lateToken), "", auth.ErrDenied},
 		{"old signature", everything, body, sign(c.keyID, c.secret, body, time.Now().Add(-10*time.Minute)), "", sigv4.ErrTime},
 		{"signature where it does not count", "cert", body, sign(c.keyID, c.secret, body, time.Now()), "", auth.ErrDenied},
 		{"body that is too large", everything, strings.Repeat("x", 101), sign(c.keyID, c.secret, strings.Repeat("x", 101), time.Now()), "", authn.ErrTooLarge},
@@ -451,6 +460,39 @@ func TestKeysOfJWTWithoutTheirOwnID(t *testing.T) {
 		p, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }), everything, nil)
 		if got := err == nil; got != test.want || got && !p.Valid() {
 			t.Errorf("%s: %v, %v", name, p, err)
+		}
+	}
+}
+
+// Of many keys that a token may be signed by, few are tried.
+func TestFewKeysOfJWTAreTried(t *testing.T) {
+	t.Parallel()
+	const tried = 8
+	var keys jose.JSONWebKeySet
+	var all []*issuer
+	for range tried + 1 {
+		all = append(all, newIssuer(t))
+		keys.Keys = append(keys.Keys, jose.JSONWebKey{Key: all[len(all)-1].key.Public()})
+	}
+	text, err := json.Marshal(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	jwts, err := authn.NewJWTs(authn.JWTOptions{Keys: file, Issuer: "https://issuer", Audience: "umbra"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
+	claims := map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": time.Now().Add(time.Hour).Unix()}
+	for i, by := range all {
+		token := by.sign(t, by.key, jose.ES256, "", claims)
+		_, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }), everything, nil)
+		if got, want := err == nil, i < tried; got != want {
+			t.Errorf("key %d of %d: %v", i+1, len(all), err)
 		}
 	}
 }
