@@ -87,11 +87,14 @@ func TestReceiveIsAskedForEveryDelivery(t *testing.T) {
 	bob.wantMessage("a/x")
 
 	d.set(true, "bob Receive a/x")
-	publish("a/x", "2", true)
-	publish("a/y", "1", false)
-	bob.wantMessage("a/y")
-	bob.subscribe(1, "a/#") // brings retained messages again
-	bob.wantQuiet()
+	for qos := range byte(3) {
+		bob.subscribe(qos, "a/#") // brings retained messages again
+		publish("a/x", "2", true)
+		publish("a/y", "1", false)
+		bob.wantMessage("a/y")
+		bob.wantQuiet()
+	}
+	bob.subscribe(1, "a/#")
 
 	d.set(false, "bob Receive a/x")
 	publish("a/x", "in flight", false)
@@ -157,6 +160,28 @@ func TestSharedSubscriptionGoesToWhoMayReceive(t *testing.T) {
 	eve = s.connect(t, login("eve", "eve"))
 	eve.wantMessage("a")
 	eve.wantMessage("a")
+}
+
+// What a member leaves whose session ends goes to one who may receive it.
+func TestSharedMessagesAreLeftToWhoMayReceive(t *testing.T) {
+	t.Parallel()
+	s, d := guarded(t)
+	d.set(true, "bob Receive a")
+	bob, eve, app := s.connect(t, login("bob", "bob")), s.connect(t, login("eve", "eve")), s.connect(t, login("app", "app"))
+	alice := s.connect(t, login("alice", "alice"))
+	alice.subscribe(1, "$share/g/a")
+	alice.leave()
+	for i := range uint16(4) {
+		app.send(message("a", "x", 1, i+1))
+		app.want(packets.Puback)
+	}
+	bob.subscribe(1, "$share/g/a")
+	eve.subscribe(1, "$share/g/a")
+	s.connect(t, connectOptions{id: "alice", edit: as("alice", "secret")}) // with a clean start
+	for range 4 {
+		eve.wantMessage("a")
+	}
+	bob.wantQuiet()
 }
 
 func TestRetainIsAPermissionOfItsOwn(t *testing.T) {
