@@ -103,7 +103,8 @@ func TestLogin(t *testing.T) {
 		"nothing":        {mqtttest.Options{}, map[byte]byte{4: 4, 5: 0x86}},
 		"password":       {mqtttest.Options{Username: "alice", Password: l.userPassword}, map[byte]byte{4: 0, 5: 0}},
 		"wrong password": {mqtttest.Options{Username: "alice", Password: "x"}, map[byte]byte{4: 4, 5: 0x86}},
-		"nobody":         {mqtttest.Options{Username: "bob", Password: "x"}, map[byte]byte{4: 4, 5: 0x86}},
+		"nobody":         {mqtttest.Options{Username: "bob", Password: l.userPassword}, map[byte]byte{4: 4, 5: 0x86}},
+		"changed token":  {mqtttest.Options{Username: "any", Password: l.token + "x"}, map[byte]byte{4: 4, 5: 0x86}},
 		"token":          {mqtttest.Options{Username: "any", Password: l.token}, map[byte]byte{4: 0, 5: 0}},
 	} {
 		for version, want := range tt.code {
@@ -130,6 +131,7 @@ func TestLogin(t *testing.T) {
 		"basic":   {l.root, 404},
 		"wrong":   {func(r *http.Request) { r.SetBasicAuth("root", "x") }, 401},
 		"bearer":  {func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+l.token) }, 404},
+		"changed": {func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+l.token+"x") }, 401},
 	} {
 		status, body := l.do(t, http.MethodGet, "/things/lamp/shadow", "", tt.edit)
 		if status != tt.want || !strings.Contains(body, `"message"`) {
