@@ -2,6 +2,7 @@ package broker
 
 import (
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/umbra-iot/umbra/internal/quota"
 )
@@ -10,6 +11,7 @@ import (
 type charged struct {
 	owner         string // "" for nobody in particular
 	subscriptions int
+	bytes         *atomic.Int64 // of all sessions of the owner; those of this one in it are client.held. Nil without an owner
 }
 
 // mayHave takes a connection and the session of cl for the principal, unless he has as many as he may. The mutex of cl is
@@ -38,10 +40,20 @@ func (c *client) charge(owner string, most int) bool {
 		return false
 	}
 	c.b.quotas.Take(owner, quota.Subscriptions, c.charged.subscriptions, 0)
-	c.b.quotas.Give(c.charged.owner, quota.Sessions, 1)
-	c.b.quotas.Give(c.charged.owner, quota.Subscriptions, c.charged.subscriptions)
-	c.charged.owner = owner
+	before := c.charged.owner
+	c.chargeBytes(-c.held)
+	c.charged.owner, c.charged.bytes = owner, c.b.quotas.Bytes(owner)
+	c.chargeBytes(c.held)
+	c.b.quotas.Give(before, quota.Subscriptions, c.charged.subscriptions)
+	c.b.quotas.Give(before, quota.Sessions, 1)
 	return true
+}
+
+// chargeBytes adds to the bytes of messages that wait. mu is held.
+func (c *client) chargeBytes(n int64) {
+	if c.charged.bytes != nil {
+		c.charged.bytes.Add(n)
+	}
 }
 
 // chargeSubscriptions takes over how many subscriptions the session has. mu is held.

@@ -38,8 +38,10 @@ type Limits struct {
 	ClientConnects    int           // CONNECT packets per second with the client id of a session; faster ones wait, for as long as a CONNECT may take; default: no bound
 	Principal         quota.Limits  // of one principal, if there are Options.Quotas; default: no bound
 
-	PrincipalRetained      int   // retained messages of one principal; default: no bound
-	PrincipalRetainedBytes int64 // the same, in bytes; default: no bound
+	// What one principal has of what all have together; default: half of it.
+	PrincipalQueueBytes    int64 // of QueueTotal, if there are Options.Quotas
+	PrincipalRetained      int   // of RetainedMessages
+	PrincipalRetainedBytes int64 // of RetainedBytes
 }
 
 // headerAllowance is the room for topic and properties beside the largest payload.
@@ -58,6 +60,9 @@ func (l Limits) withDefaults() (Limits, error) {
 	setDefault(&l.QueueMemory, 256<<20)
 	setDefault(&l.RetainedMessages, 1000000)
 	setDefault(&l.RetainedBytes, 256<<20)
+	setDefault(&l.PrincipalQueueBytes, max(1, l.QueueTotal/2))
+	setDefault(&l.PrincipalRetained, max(1, l.RetainedMessages/2))
+	setDefault(&l.PrincipalRetainedBytes, max(1, l.RetainedBytes/2))
 	setDefault(&l.OutgoingBytes, 1<<20)
 	setDefault(&l.ConnectBytes, 64<<10)
 	setDefault(&l.Subscriptions, 10000)

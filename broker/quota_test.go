@@ -238,3 +238,49 @@ func TestRetainedMessagesOfAPrincipalAreBounded(t *testing.T) {
 		t.Errorf("retained message = %+v, %v", m, ok)
 	}
 }
+
+// What waits for all sessions of a principal is bounded, over a restart too, and freed when it is taken: it leaves room for
+// what waits for others.
+func TestQueuesOfAPrincipalAreBounded(t *testing.T) {
+	t.Parallel()
+	const most = 16 << 10
+	o := bounded(broker.Limits{QueueTotal: 64 << 10, PrincipalQueueBytes: most})
+	s := start(t, o)
+	for id, user := range map[string]string{"one": "bob", "two": "bob", "three": "alice"} {
+		c := s.connect(t, login(user, id))
+		c.subscribe(1, "to/"+id)
+		c.leave()
+	}
+	fill := func(id string) {
+		t.Helper()
+		p := s.connect(t, login("eve", "pub"))
+		for n := range 12 {
+			p.publish(kilobyte("to/"+id, n))
+		}
+	}
+	fill("one")
+	fill("two")
+	if held := s.Stats().HeldBytes; held > most || held < most-2<<10 {
+		t.Errorf("%d bytes wait for bob, want close to %d", held, most)
+	}
+	o.Quotas = &quota.Book{}
+	s = s.kill(t, o)
+	fill("two")
+	fill("three")
+	if held := s.Stats().HeldBytes; held < most+10<<10 || held > most+14<<10 {
+		t.Errorf("%d bytes wait for bob and alice, want %d and 12 messages", held, most)
+	}
+	one := s.again(t, login("bob", "one"), true)
+	for range 12 {
+		one.acknowledge(one.wantMessage("to/one"))
+	}
+	eventually(t, "alice's are left", func() bool { return s.Stats().HeldBytes < most+4<<10 })
+	before := s.Stats().DroppedQueueFull
+	p := s.connect(t, login("eve", "pub"))
+	for n := range 10 {
+		p.publish(kilobyte("to/two", n))
+	}
+	if dropped := s.Stats().DroppedQueueFull - before; dropped != 0 {
+		t.Errorf("%d messages are dropped although there is room again", dropped)
+	}
+}

@@ -28,6 +28,7 @@ func (c *client) account() {
 	}
 	if held != c.held {
 		c.b.held.Add(held - c.held)
+		c.chargeBytes(held - c.held)
 		c.held = held
 	}
 	if spilled != c.spilled {
@@ -43,10 +44,14 @@ func (c *client) account() {
 // must not keep messages from those who are there.
 const liveShare = 64 << 10
 
-// spare returns how many more bytes the session may hold because of Limits.QueueTotal. mu is held.
+// spare returns how many more bytes the session may hold because of what all have, and its principal. mu is held.
 func (c *client) spare() int64 {
 	own := c.sess.Bytes()
-	left := c.b.limits.QueueTotal - c.b.held.Load() + c.held - own
+	unaccounted := own - c.held
+	left := c.b.limits.QueueTotal - c.b.held.Load() - unaccounted
+	if bytes := c.charged.bytes; bytes != nil {
+		left = min(left, c.b.limits.PrincipalQueueBytes-bytes.Load()-unaccounted)
+	}
 	if c.live {
 		left = max(left, liveShare-own)
 	}

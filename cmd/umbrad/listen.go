@@ -37,7 +37,7 @@ type listening struct {
 func (s *server) listen(ctx context.Context) error {
 	o := gate.Options{
 		Log: s.log, Handshake: s.cfg.Handshake, Budget: s.strangers, PerAddress: s.cfg.PerAddress,
-		Connections: mostConnections(s.cfg.Connections, s.log),
+		Connections: s.connections,
 	}
 	if s.authn != nil {
 		o.Refused = func(listener string, remote netip.Addr, cert *x509.Certificate, why error) {

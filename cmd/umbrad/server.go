@@ -114,8 +114,10 @@ type server struct {
 	sealer    *credential.Sealer // nil without authentication
 	strangers *gate.Budget
 	quotas    rest.Quotas
-	engine    *authz.Engine
-	audit     *audit.Log
+
+	connections int // that there may be at a time
+	engine      *authz.Engine
+	audit       *audit.Log
 
 	gate      *gate.Gate
 	listeners []*listening
@@ -129,7 +131,7 @@ func newServer(ctx context.Context, cfg *config.Config, store statestore.Store, 
 	}
 	measured := s.metrics.Store(store, kind)
 	s.objects = objects.New(objects.Options{Objects: measured, Log: log})
-	options := broker.Options{Log: log, Limits: cfg.Broker, Version: version.Get().Version, StoreTimeout: cfg.CommitTimeout}
+	options := broker.Options{Log: log, Version: version.Get().Version, StoreTimeout: cfg.CommitTimeout}
 	if err := s.openMappings(ctx); err != nil {
 		return nil, err
 	}

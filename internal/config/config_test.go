@@ -458,9 +458,6 @@ func TestWarnings(t *testing.T) {
 
 		{onPublicAddress("--audit-file="), "audit-file: the records"},
 		{[]string{"--users=none.yaml"}, ""},
-		{onPublicAddress("--address-connections=0"), "address-connections: one client may take all connections"},
-		{onPublicAddress("--address-connections=0", "--principal-connections=5"), ""},
-		{onPublicAddress("--address-connections=0", "--mqtts=off", "--listeners=mqtts://0.0.0.0:1?max-connections=7"), ""},
 
 		{[]string{"--webhook-url=http://192.0.2.1/"}, "webhook-url: what decides who gets in crosses the network in clear text: use https"},
 		{[]string{"--webhook-url=https://192.0.2.1/"}, ""},

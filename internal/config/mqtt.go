@@ -46,19 +46,31 @@ func (c *Config) principalSettings() []Setting {
 	return []Setting{
 		{
 			Name: "principal-connections", Group: group, Listener: true, Default: "0", value: integer[int]{&p.Connections, 0, 1 << 30},
-			Help: "MQTT connections and event streams of one principal at a time; further ones are refused (MQTT 5: 0x97; HTTP: 429)",
+			Help: "MQTT connections and event streams at a time; further ones are refused (MQTT 5: 0x97; HTTP: 429); 0 is half of `connections`",
+		},
+		{
+			Name: "principal-sessions", Group: group, Listener: true, Default: "100000", value: integer[int]{&p.Sessions, 0, 1 << 30},
+			Help: "MQTT sessions, connected or not; who has so many gets no further ones (MQTT 5: 0x97); 0 is no bound",
+		},
+		{
+			Name: "principal-subscriptions", Group: group, Listener: true, Default: "1000000", value: integer[int]{&p.Subscriptions, 0, 1 << 30},
+			Help: "subscriptions of all sessions; further ones are refused (MQTT 5: 0x97); 0 is no bound",
+		},
+		{
+			Name: "principal-queue-bytes", Group: group, Default: "0", value: size[int64]{&c.Broker.PrincipalQueueBytes, 0, 1 << 50},
+			Help: "messages that wait for clients, all together, as with `queue-total-bytes`; 0 is half of that",
+		},
+		{
+			Name: "principal-retained-messages", Group: group, Default: "0", value: integer[int]{&c.Broker.PrincipalRetained, 0, 1 << 30},
+			Help: "retained messages; further ones are delivered and not retained (MQTT 5: 0x97); 0 is half of `retained-messages`",
+		},
+		{
+			Name: "principal-retained-bytes", Group: group, Default: "0", value: size[int64]{&c.Broker.PrincipalRetainedBytes, 0, 1 << 50},
+			Help: "the same in bytes; 0 is half of `retained-bytes`",
 		},
 		{
 			Name: "principal-connect-rate", Group: group, Listener: true, Default: "0", value: integer[int]{&p.Connects, 0, 1_000_000},
-			Help: "CONNECT packets per second; faster ones wait, those that would wait longer than `connect-timeout` are refused (MQTT 5: 0x9F)",
-		},
-		{
-			Name: "principal-sessions", Group: group, Listener: true, Default: "0", value: integer[int]{&p.Sessions, 0, 1 << 30},
-			Help: "MQTT sessions, connected or not; who has so many gets no further ones (MQTT 5: 0x97). Each may have `subscriptions` and `queue-bytes`",
-		},
-		{
-			Name: "principal-subscriptions", Group: group, Listener: true, Default: "0", value: integer[int]{&p.Subscriptions, 0, 1 << 30},
-			Help: "subscriptions of all sessions; further ones are refused (MQTT 5: 0x97)",
+			Help: "CONNECT packets per second; faster ones wait, those that would wait longer than `connect-timeout` are refused (MQTT 5: 0x9F); 0 is no bound, here and below",
 		},
 		{
 			Name: "principal-message-rate", Group: group, Listener: true, Default: "0", value: integer[int]{&p.Messages, 0, 1_000_000},
@@ -71,14 +83,6 @@ func (c *Config) principalSettings() []Setting {
 		{
 			Name: "principal-request-rate", Group: group, Listener: true, Default: "0", value: integer[int]{&p.Requests, 0, 1_000_000},
 			Help: "HTTP requests per second; further ones are refused with 429, which AWS's SDKs repeat by themselves",
-		},
-		{
-			Name: "principal-retained-messages", Group: group, Default: "0", value: integer[int]{&c.Broker.PrincipalRetained, 0, 1 << 30},
-			Help: "retained messages; further ones are delivered and not retained (MQTT 5: 0x97)",
-		},
-		{
-			Name: "principal-retained-bytes", Group: group, Default: "0", value: size[int64]{&c.Broker.PrincipalRetainedBytes, 0, 1 << 40},
-			Help: "the same in bytes",
 		},
 	}
 }

@@ -17,7 +17,7 @@ const longSkew = 15 * time.Minute
 
 // Warnings tells of settings that are allowed but weak, and what to do. It looks at files, and opens no connection.
 func (c *Command) Warnings() []string {
-	list := slices.Concat(c.shownSecrets, c.networkWarnings(), c.boundWarnings(), c.fileWarnings())
+	list := slices.Concat(c.shownSecrets, c.networkWarnings(), c.publicWarnings(), c.fileWarnings())
 	for _, l := range c.All() {
 		list = append(list, c.listenerWarnings(&l)...)
 	}
@@ -82,22 +82,18 @@ func (c *Config) networkWarnings() (list []string) {
 	return list
 }
 
-// boundWarnings tells what is not bounded, and not kept, where anybody on the network can log in.
-func (c *Config) boundWarnings() (list []string) {
-	var public, unbounded, irrevocable bool
+// publicWarnings tells what is missing where anybody on the network can log in.
+func (c *Config) publicWarnings() (list []string) {
+	var public, irrevocable bool
 	for _, l := range c.All() {
 		if !l.IsPublic() || len(l.Auth) == 0 {
 			continue
 		}
 		public = true
-		unbounded = unbounded || l.Connections == 0
 		irrevocable = irrevocable || l.TLS.ClientCert != tlsfiles.None && l.TLS.ClientCA != "" && l.TLS.CRL == "" && slices.Contains(l.Auth, AuthCertificate)
 	}
 	if public && c.Authz.AuditFile == "" {
 		list = append(list, "audit-file: the records of changes, denials and failed logins end with the process: name a file, or - for the standard output")
-	}
-	if unbounded && c.PerAddress == 0 && c.Broker.Principal.Connections == 0 {
-		list = append(list, "address-connections: one client may take all connections that there can be: set it, principal-connections, or max-connections of each listener")
 	}
 	if irrevocable {
 		list = append(list, "tls-crl: certificates that are revoked let their holders in: name the revocation list of tls-client-ca")

@@ -4,6 +4,7 @@ package quota
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,10 +49,11 @@ type Book struct {
 	sweepAt  int // number of accounts at which those that are empty are forgotten
 }
 
-// account is what one principal uses.
+// account is what one principal uses. There is one for each that is connected: it is small.
 type account struct {
-	used  [resources]int
-	speed [flows]Meter
+	used  [resources]int32
+	bytes atomic.Int64  // of messages that wait
+	speed *[flows]Meter // nil while no flow of the principal is bounded
 }
 
 // sweepMin is the fewest accounts that are worth a look at all of them.
@@ -64,10 +66,10 @@ func (b *Book) Take(owner string, r Resource, n, most int) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if a := b.accounts[owner]; most > 0 && (a == nil && n > most || a != nil && a.used[r]+n > most) {
+	if most > 0 && b.used(owner, r)+n > most {
 		return false
 	}
-	b.open(owner).used[r] += n
+	b.open(owner).used[r] += int32(n)
 	return true
 }
 
@@ -82,9 +84,28 @@ func (b *Book) Give(owner string, r Resource, n int) {
 	if a == nil {
 		return
 	}
-	if a.used[r] -= n; a.isEmpty() && a.speed == [flows]Meter{} {
+	if a.used[r] -= int32(n); a.isEmpty() && a.speed == nil {
 		delete(b.accounts, owner)
 	}
+}
+
+// Bytes returns the sum of the bytes of messages that wait for an owner, for those who add to it and take away. It is his
+// as long as he has a session; nil for nobody in particular.
+func (b *Book) Bytes(owner string) *atomic.Int64 {
+	if b == nil || owner == "" {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &b.open(owner).bytes
+}
+
+// used returns what an owner has. mu is held.
+func (b *Book) used(owner string, r Resource) int {
+	if a := b.accounts[owner]; a != nil {
+		return int(a.used[r])
+	}
+	return 0
 }
 
 // Spend counts something of a flow that takes the owner so long at his fastest, see [Cost], and returns how long it
@@ -96,7 +117,11 @@ func (b *Book) Spend(owner string, f Flow, cost, patience time.Duration, now tim
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sweep(now)
-	return b.open(owner).speed[f].Spend(cost, patience, now)
+	a := b.open(owner)
+	if a.speed == nil {
+		a.speed = &[flows]Meter{}
+	}
+	return a.speed[f].Spend(cost, patience, now)
 }
 
 // open returns the account of an owner. mu is held.
@@ -125,10 +150,13 @@ func (b *Book) sweep(now time.Time) {
 	b.sweepAt = 2 * len(b.accounts)
 }
 
-func (a *account) isEmpty() bool { return a.used == [resources]int{} }
+func (a *account) isEmpty() bool { return a.used == [resources]int32{} }
 
 // isSlow reports whether nothing that was done is too recent to matter.
 func (a *account) isSlow(now time.Time) bool {
+	if a.speed == nil {
+		return true
+	}
 	for _, m := range a.speed {
 		if m.due.After(now.Add(-burst)) {
 			return false
