@@ -57,6 +57,9 @@ var allowed = map[string][]string{
 	// What the log gets of what clients bring about.
 	"internal/quiet": {},
 
+	// When files have to be read again.
+	"internal/reload": {},
+
 	// Who may change a file now.
 	"internal/filelock": {},
 
@@ -70,7 +73,7 @@ var allowed = map[string][]string{
 	// What operators configure while the service runs.
 	"internal/objects":    {"statestore"},
 	"internal/audit":      {},
-	"internal/auth/authz": {"internal/auth", "internal/auth/policy", "internal/objects"},
+	"internal/auth/authz": {"internal/auth", "internal/auth/policy", "internal/objects", "internal/reload"},
 
 	// The service: the only writer of shadows.
 	"things": {"shadow", "statestore"},
@@ -79,7 +82,7 @@ var allowed = map[string][]string{
 	"broker/mapping":       {"shadow", yaml, exprlang},
 	"broker/mapping/cases": {"broker/mapping", "shadow"},
 
-	"internal/mappings": {"broker/mapping", "internal/objects"},
+	"internal/mappings": {"broker/mapping", "internal/objects", "internal/reload"},
 
 	// MQTT. The parts below broker are state machines and codecs that know nothing of shadows.
 	"broker/topic":    {},
@@ -95,14 +98,14 @@ var allowed = map[string][]string{
 	},
 
 	// Who gets in.
-	"internal/tlsfiles":        {},
+	"internal/tlsfiles":        {"internal/reload"},
 	"internal/pki":             {"internal/filelock"},
 	"internal/gate":            {"broker/listener", "internal/auth", "internal/tlsfiles", "github.com/pires/go-proxyproto", xsync},
 	"internal/auth/password":   {"golang.org/x/crypto"},
 	"internal/auth/sigv4":      {},
 	"internal/auth/credential": {"internal/auth", "internal/auth/password", yaml},
 	"internal/auth/authn": {
-		"internal/auth", "internal/auth/credential", "internal/auth/password", "internal/auth/sigv4", "internal/objects", "internal/quiet",
+		"internal/auth", "internal/auth/credential", "internal/auth/password", "internal/auth/sigv4", "internal/objects", "internal/quiet", "internal/reload",
 		"github.com/go-jose/go-jose/v4",
 	},
 

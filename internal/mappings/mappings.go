@@ -8,6 +8,7 @@
 package mappings
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,10 +17,10 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/umbra-iot/umbra/broker/mapping"
 	"github.com/umbra-iot/umbra/internal/objects"
+	"github.com/umbra-iot/umbra/internal/reload"
 )
 
 // Kind is the kind of stored mappings among objects. An object is named as the mapping in it.
@@ -60,8 +61,7 @@ type Directory struct {
 type source struct {
 	name     string
 	preset   bool
-	modified time.Time // of a file, as size
-	size     int64
+	file     reload.State
 	version  uint64 // of an object
 	text     string
 	mappings []*mapping.Mapping // of the last text that could be used
@@ -76,11 +76,12 @@ func Open(names []string, log *slog.Logger) (*Directory, error) {
 		s := &source{name: name}
 		text, preset := mapping.Preset(name)
 		if s.preset = preset; !preset {
-			s.stamp()
+			stamp := reload.StampOf(os.Stat, name)
 			var err error
 			if text, err = os.ReadFile(name); err != nil {
 				return nil, fmt.Errorf("mappings: %q is no mapping of umbrad, and no file: %w", name, err)
 			}
+			s.file.Done(stamp, nil)
 		}
 		if s.take(string(text), log); s.err != nil {
 			return nil, fmt.Errorf("mappings: %w", s.err)
@@ -106,18 +107,6 @@ func (s *source) take(text string, log *slog.Logger) {
 		s.mappings = loaded
 		warn(log, warnings)
 	}
-}
-
-// stamp notes the state of a file and reports whether it is another one than before.
-func (s *source) stamp() bool {
-	var modified time.Time
-	size := int64(-1)
-	if info, err := os.Stat(s.name); err == nil {
-		modified, size = info.ModTime(), info.Size()
-	}
-	changed := !modified.Equal(s.modified) || size != s.size
-	s.modified, s.size = modified, size
-	return changed
 }
 
 func warn(log *slog.Logger, warnings []*mapping.Diagnostic) {
@@ -216,28 +205,41 @@ func (d *Directory) leaveOut() {
 	}
 }
 
-// Reload reads the files that have changed, or all when forced.
+// Reload reads the files that have changed, or could not be used last time, or all when forced.
 func (d *Directory) Reload(force bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	changed := false
 	for _, s := range d.named {
-		if s.preset || !s.stamp() && !force {
+		stamp := reload.StampOf(os.Stat, s.name)
+		if s.preset || !s.file.Due(stamp) && !force {
 			continue
 		}
-		changed = true
-		text, err := os.ReadFile(s.name)
-		if err == nil {
-			s.take(string(text), d.log)
-			err = s.err
-		}
-		if s.err = err; err != nil {
+		before := s.file.Problem()
+		err := s.read(d.log)
+		switch tell := s.file.Done(stamp, err); {
+		case err == nil:
+			changed = true
+			if before != nil {
+				d.log.Info("file of mappings can be used again", "file", s.name)
+			}
+		case tell, force:
 			d.log.Error("file of mappings cannot be used, the old one stays in force", "file", s.name, "error", err)
 		}
 	}
 	if changed {
 		d.apply()
 	}
+}
+
+// read takes the text of a file.
+func (s *source) read(log *slog.Logger) error {
+	text, err := os.ReadFile(s.name)
+	if err != nil {
+		return err //nolint:wrapcheck // it names the file
+	}
+	s.take(string(text), log)
+	return s.err
 }
 
 // apply puts in force what the sources have now. mu is held.
@@ -269,8 +271,8 @@ func (d *Directory) Problems() []string {
 	defer d.mu.Unlock()
 	var list []string
 	for _, s := range slices.Concat(d.named, d.stored) {
-		if s.err != nil {
-			list = append(list, fmt.Sprintf("%s cannot be used: %v", s.name, s.err))
+		if err := cmp.Or(s.err, s.file.Problem()); err != nil {
+			list = append(list, fmt.Sprintf("%s cannot be used: %v", s.name, err))
 		}
 	}
 	if d.conflict != nil {

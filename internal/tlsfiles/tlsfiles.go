@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/umbra-iot/umbra/internal/reload"
 )
 
 // ClientCert says what a listener wants of client certificates.
@@ -50,9 +52,8 @@ type Config struct {
 	files  Files
 	loaded atomic.Pointer[loaded]
 
-	mu      sync.Mutex // guards what follows, and is held while the files are read
-	seen    []stamp    // of the files when they were last looked at
-	problem error      // why they cannot be used as they are now
+	mu    sync.Mutex // guards state, and is held while the files are read
+	state reload.State
 }
 
 // loaded is what was made from one state of the files.
@@ -65,12 +66,6 @@ type loaded struct {
 
 // revocation is an entry of a revocation list: serial numbers are those of an issuer.
 type revocation struct{ issuer, serial string }
-
-// stamp tells one state of a file from another.
-type stamp struct {
-	modified time.Time
-	size     int64
-}
 
 // Load reads the files.
 func Load(f Files) (*Config, error) {
@@ -95,53 +90,34 @@ func (c *Config) TLS() *tls.Config {
 	}
 }
 
-// Reload reads the files if they have changed, or in any case when forced, and
-// reports whether new settings are in force.
-func (c *Config) Reload(force bool) (bool, error) {
+// Reload reads the files if they have changed, or could not be used last time, or in any case when forced. It reports
+// whether they were read, and new settings are in force. The error says why they cannot be used: at first, and then as
+// often as [reload.State.Done] says, or when forced; see Problem.
+func (c *Config) Reload(force bool) (changed bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	stamps := c.stamps()
-	if !force && equal(stamps, c.seen) {
+	stamp := reload.StampOf(os.Stat, c.files.Cert, c.files.Key, c.files.ClientCA, c.files.CRL)
+	if !force && !c.state.Due(stamp) {
 		return false, nil
 	}
-	c.seen = stamps
 	l, err := c.load()
-	if c.problem = err; err != nil {
+	tell := c.state.Done(stamp, err)
+	switch {
+	case err == nil:
+		c.loaded.Store(l)
+		return true, nil
+	case tell, force:
 		return false, err
+	default:
+		return false, nil
 	}
-	c.loaded.Store(l)
-	return true, nil
 }
 
 // Problem returns why the files cannot be used as they are now, so that older ones are in force; nil when they are.
 func (c *Config) Problem() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.problem
-}
-
-func (c *Config) stamps() []stamp {
-	f := c.files
-	names := []string{f.Cert, f.Key, f.ClientCA, f.CRL}
-	list := make([]stamp, len(names))
-	for i, name := range names {
-		if info, err := os.Stat(name); err == nil {
-			list[i] = stamp{info.ModTime(), info.Size()}
-		}
-	}
-	return list
-}
-
-func equal(a, b []stamp) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !a[i].modified.Equal(b[i].modified) || a[i].size != b[i].size {
-			return false
-		}
-	}
-	return true
+	return c.state.Problem()
 }
 
 // cipherSuites are those of TLS 1.2 that have forward secrecy and authenticated encryption. All of TLS 1.3 have both.

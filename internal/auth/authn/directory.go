@@ -16,6 +16,7 @@ import (
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/objects"
+	"github.com/umbra-iot/umbra/internal/reload"
 )
 
 // Kinds of objects that are credentials.
@@ -40,9 +41,8 @@ type Directory struct {
 	mu       sync.Mutex // guards what follows
 	fromFile *credential.File
 	stored   credential.File
-	seen     os.FileInfo // of the file, when it was looked at last; nil when it was not there
-	there    bool        // the file has been read: it is not to vanish
-	problem  error       // why the file cannot be used as it is now
+	state    reload.State
+	there    bool // the file has been read: it is not to vanish
 	onChange func(ids map[string]bool)
 }
 
@@ -88,31 +88,36 @@ func (d *Directory) Follow(ctx context.Context, s *objects.Store) error {
 	return nil
 }
 
-// Reload reads the file again, if it has changed, or in any case when forced. When it cannot be used, what was read
-// before stays in force, and the error says why, once for each change: see Problems.
+// Reload reads the file again, if it has changed, or could not be used last time, or in any case when forced. When it
+// cannot be used, what was read before stays in force. The error says why: at first, and then as often as
+// [reload.State.Done] says, or when forced; see Problems.
 func (d *Directory) Reload(force bool) error {
 	if d.file == "" {
 		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	info, err := os.Stat(d.file)
-	if err != nil {
-		info = nil
-	}
-	if !force && same(info, d.seen) {
+	stamp := reload.StampOf(os.Stat, d.file)
+	if !force && !d.state.Due(stamp) {
 		return nil
 	}
-	d.seen = info
-	if d.problem = d.read(err); d.problem == nil {
-		d.there = info != nil
+	err := d.read()
+	tell := d.state.Done(stamp, err)
+	switch {
+	case err == nil:
+		d.log.Info("file of users is read", "users", len(d.fromFile.Users), "keys", len(d.fromFile.Keys), "tokens", len(d.fromFile.Tokens))
 		d.merge()
+		return nil
+	case tell, force:
+		return err
+	default:
+		return nil
 	}
-	return d.problem
 }
 
-// read reads the file. missing says why it cannot be looked at; at first it need not be there. mu is held.
-func (d *Directory) read(missing error) error {
+// read reads the file. At first it need not be there. mu is held.
+func (d *Directory) read() error {
+	_, missing := os.Stat(d.file)
 	if missing != nil && d.there {
 		return fmt.Errorf("authn: %w", missing)
 	}
@@ -120,23 +125,15 @@ func (d *Directory) read(missing error) error {
 	if err != nil {
 		return err
 	}
-	d.fromFile = f
+	d.fromFile, d.there = f, missing == nil
 	return nil
-}
-
-// same reports whether a file is as it was, nil standing for none.
-func same(now, then os.FileInfo) bool {
-	if now == nil || then == nil {
-		return now == nil && then == nil
-	}
-	return now.ModTime().Equal(then.ModTime()) && now.Size() == then.Size()
 }
 
 // Problems tells what cannot be used now, so that something older is in force. It is fit for strangers, as it does not say why.
 func (d *Directory) Problems() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.problem == nil {
+	if d.state.Problem() == nil {
 		return nil
 	}
 	return []string{"file of users cannot be used, the old one is in force; the log says why"}

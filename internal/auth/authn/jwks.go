@@ -22,6 +22,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/reload"
 )
 
 // maxJWKS bounds what is read of a JWKS, in bytes.
@@ -31,6 +32,7 @@ const maxJWKS = 1 << 20
 const (
 	keysPause  = 10 * time.Second // between two attempts to read keys that cannot be read, or to find one that is not known
 	keysExpiry = 24 * time.Hour   // of keys that cannot be read again
+	filePause  = time.Second / 2  // between two attempts to read a file that cannot be read and has not changed
 )
 
 // keySet is the keys of an issuer: a JWKS (RFC 7517) in a file, or at a URL. Its methods may be called at the same time.
@@ -45,10 +47,9 @@ type keySet struct {
 	reading sync.Mutex // is held while the keys are read
 	mu      sync.Mutex // guards what follows
 	keys    []signingKey
-	read    time.Time   // when keys were read
-	tried   time.Time   // when they were to be read last
-	seen    os.FileInfo // of the file of the keys, when it was read last; nil when it was not there
-	problem error       // why they could not be read last time
+	read    time.Time // when keys were read
+	tried   time.Time // when they were to be read last
+	state   reload.State
 }
 
 // signingKey is a key and its thumbprint (RFC 7638, with SHA-256).
@@ -78,8 +79,8 @@ func (s *keySet) find(ctx context.Context, h jose.Header, but []signingKey) ([]s
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.problem != nil {
-		return nil, fmt.Errorf("%w: keys of the issuer: %w", auth.ErrUnavailable, s.problem)
+	if err := s.state.Problem(); err != nil {
+		return nil, fmt.Errorf("%w: keys of the issuer: %w", auth.ErrUnavailable, err)
 	}
 	return nil, fmt.Errorf("%w: JWT is signed by a key that the issuer does not have", auth.ErrDenied)
 }
@@ -101,11 +102,16 @@ func (s *keySet) due() bool {
 	if s.remote() {
 		return s.olderThan(s.interval) && s.now().Sub(s.tried) > min(keysPause, s.interval)
 	}
-	info, err := os.Stat(s.source)
-	if err != nil {
-		info = nil
+	stamp := s.stamp()
+	return s.state.Changed(stamp) || s.state.Problem() != nil && s.now().Sub(s.tried) >= filePause
+}
+
+// stamp is that of the file of the keys, or always the same for a URL.
+func (s *keySet) stamp() reload.Stamp {
+	if s.remote() {
+		return ""
 	}
-	return !same(info, s.seen)
+	return reload.StampOf(os.Stat, s.source)
 }
 
 func (s *keySet) olderThan(age time.Duration) bool { return s.now().Sub(s.read) > age }
@@ -170,25 +176,21 @@ func (s *keySet) has(thumbprint string) bool {
 func (s *keySet) load(ctx context.Context) {
 	s.mu.Lock()
 	s.tried = s.now()
-	if info, err := os.Stat(s.source); err == nil && !s.remote() {
-		s.seen = info
-	} else {
-		s.seen = nil
-	}
 	s.mu.Unlock()
+	stamp := s.stamp()
 	keys, err := s.fetch(ctx)
-	if s.replace(keys, err) && s.changed != nil {
+	if s.replace(keys, stamp, err) && s.changed != nil {
 		s.changed()
 	}
 }
 
 // replace puts keys in place of the old ones, unless they could not be read, and reports whether they are others.
-func (s *keySet) replace(keys []signingKey, err error) (changed bool) {
+func (s *keySet) replace(keys []signingKey, stamp reload.Stamp, err error) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.problem
-	if s.problem = err; err != nil {
-		if before == nil || before.Error() != err.Error() {
+	before := s.state.Problem()
+	if tell := s.state.Done(stamp, err); err != nil {
+		if tell {
 			s.log.Error("keys for JWT cannot be read, the old ones stay in force", "error", err)
 		}
 		return false

@@ -84,8 +84,9 @@ func NewJWTs(o JWTOptions) (*JWTs, error) {
 	if j.keys.remote() {
 		return j, nil
 	}
-	if j.keys.load(context.Background()); j.keys.problem != nil {
-		return nil, j.keys.problem
+	j.keys.load(context.Background())
+	if err := j.keys.state.Problem(); err != nil {
+		return nil, err
 	}
 	return j, nil
 }
@@ -101,7 +102,7 @@ func (j *JWTs) OnChange(fn func()) { j.keys.changed = fn }
 func (j *JWTs) Problems() []string {
 	j.keys.mu.Lock()
 	defer j.keys.mu.Unlock()
-	if j.keys.problem == nil {
+	if j.keys.state.Problem() == nil {
 		return nil
 	}
 	return []string{"keys for JWT cannot be read, the old ones are in force; the log says why"}

@@ -131,10 +131,11 @@ func New(o Options) (*Engine, error) {
 		return nil, err
 	}
 	if e.folder.dir = o.Files; o.Files != nil {
-		e.folder.seen = stamps(o.Files)
+		stamp := stampOf(o.Files)
 		if e.files, err = readFiles(o.Files, originFile); err != nil {
 			return nil, err
 		}
+		e.folder.state.Done(stamp, nil)
 	}
 	e.rebuild()
 	return e, nil

@@ -8,9 +8,9 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/umbra-iot/umbra/internal/auth/policy"
+	"github.com/umbra-iot/umbra/internal/reload"
 )
 
 // Names of the files that are no policies.
@@ -21,33 +21,27 @@ const (
 
 // folder is the files of policies, as they were looked at last.
 type folder struct {
-	dir     fs.FS // nil for none
-	seen    map[string]stamp
-	problem error // why they cannot be used as they are now
+	dir   fs.FS // nil for none
+	state reload.State
 }
 
-// stamp tells one state of a file from another.
-type stamp struct {
-	modified time.Time
-	size     int64
-}
-
-// Reload reads the files again if one of them has changed, or in any case when forced. Files that cannot be used, all
-// of them together, leave in force what was read before: see Problems.
+// Reload reads the files again if one of them has changed, or could not be used last time, or in any case when forced.
+// Files that cannot be used, all of them together, leave in force what was read before: see Problems.
 func (e *Engine) Reload(force bool) {
 	if e.folder.dir == nil {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := stamps(e.folder.dir)
-	if !force && maps.Equal(now, e.folder.seen) {
+	stamp := stampOf(e.folder.dir)
+	if !force && !e.folder.state.Due(stamp) {
 		return
 	}
-	e.folder.seen = now
 	files, err := readFiles(e.folder.dir, originFile)
-	if e.folder.problem = err; err != nil {
-		e.log.Error("files of policies cannot be used, the old ones stay in force", "error", err)
+	if tell := e.folder.state.Done(stamp, err); err != nil {
+		if tell || force {
+			e.log.Error("files of policies cannot be used, the old ones stay in force", "error", err)
+		}
 		return
 	}
 	e.files = files
@@ -59,26 +53,20 @@ func (e *Engine) Reload(force bool) {
 func (e *Engine) Problems() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.folder.problem == nil {
+	if e.folder.state.Problem() == nil {
 		return nil
 	}
 	return []string{"files of policies cannot be used, the old ones are in force; the log says why"}
 }
 
-// stamps returns the states of the files. One that cannot be looked at has the zero one.
-func stamps(dir fs.FS) map[string]stamp {
-	all := map[string]stamp{}
+// stampOf returns the stamp of the files.
+func stampOf(dir fs.FS) reload.Stamp {
 	names, err := list(dir)
 	if err != nil {
-		return nil
+		return "the folder cannot be read"
 	}
-	for _, name := range names {
-		all[name] = stamp{}
-		if info, err := fs.Stat(dir, name); err == nil { // of the file, where name is a link
-			all[name] = stamp{info.ModTime(), info.Size()}
-		}
-	}
-	return all
+	stat := func(name string) (fs.FileInfo, error) { return fs.Stat(dir, name) } // of the file, where name is a link
+	return reload.StampOf(stat, names...)
 }
 
 // list returns the names of the files of a folder.

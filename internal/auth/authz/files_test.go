@@ -1,6 +1,8 @@
 package authz_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,4 +78,49 @@ func TestFilesAreReadAgain(t *testing.T) {
 	must(os.WriteFile(filepath.Join(dir, "target2"), []byte(onlyX), 0o600))
 	must(os.Rename(filepath.Join(dir, "target2"), filepath.Join(dir, "target")))
 	check("what a link leads to", "x", 0, 5)
+}
+
+// closed is a folder whose files can be looked at, and not be read as long as err is there.
+type closed struct {
+	fs.FS
+	err error
+}
+
+// ReadFile implements [fs.ReadFileFS].
+func (c *closed) ReadFile(name string) ([]byte, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	return fs.ReadFile(c.FS, name) //nolint:wrapcheck // a test
+}
+
+// A change of a file that cannot be read at that moment counts when it can, although the file does not change any more.
+func TestFilesThatCannotBeReadForAWhile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("x.json", onlyX)
+	write("attachments.json", `{"user:alice": ["x"]}`)
+	files := &closed{FS: os.DirFS(dir)}
+	e, err := authz.New(authz.Options{Files: files})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights := e.Rights(who("alice"), auth.Link{})
+	write("x.json", strings.Replace(onlyX, "Allow", "Deny", 1))
+	files.err = errors.New("permission denied")
+	e.Reload(false)
+	if !rights.Allows(auth.Publish, "x") || len(e.Problems()) != 1 {
+		t.Errorf("while the file cannot be read: %t, %q", rights.Allows(auth.Publish, "x"), e.Problems())
+	}
+	files.err = nil
+	e.Reload(false)
+	if rights.Allows(auth.Publish, "x") || len(e.Problems()) != 0 {
+		t.Errorf("when it can be read again: %t, %q", rights.Allows(auth.Publish, "x"), e.Problems())
+	}
 }
