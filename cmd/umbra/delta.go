@@ -82,7 +82,7 @@ func (a *app) deltaTable(doc *document, f format) error {
 			since = stamp(at*1000, a.location())
 		}
 		err := l.add(item{
-			cells:  []cell{{text: p.String()}, {text(desired), tintYellow}, {text: shown}, {v.age(at), tintDim}},
+			cells:  []cell{{text: p.String()}, {text: text(desired), tint: tintYellow, long: true}, {text: shown, long: true}, {text: v.age(at), tint: tintDim}},
 			fields: []string{p.String(), string(encodeJSON(desired)), field, since},
 		})
 		if err != nil {

@@ -119,9 +119,9 @@ func (a *app) getTable(doc *document, name string, noMeta bool, f format) error 
 }
 
 func (a *app) getHeadline(doc *document, name string) error {
-	state := cell{"in sync", tintGreen}
+	state := cell{text: "in sync", tint: tintGreen}
 	if n := len(leavesWithin(doc.section(sectionDelta))); !doc.inSync() {
-		state = cell{fmt.Sprintf("waits for the device: %d %s", n, plural(n, "value")), tintYellow}
+		state = cell{text: fmt.Sprintf("waits for the device: %d %s", n, plural(n, "value")), tint: tintYellow}
 	}
 	line := fmt.Sprintf("%s  version %d  %s", tintBold.paint(name, a.colour), doc.version(), state.tint.paint(state.text, a.colour))
 	if p := a.presence(doc); p.text != "" {
@@ -170,7 +170,7 @@ func (v shadowTable) item(p path) item {
 		texts, fields = append(texts, shown), append(fields, field)
 	}
 	it := item{
-		cells:  []cell{{text: p.String()}, {text: texts[0]}, {text: texts[1]}, {texts[2], tintYellow}},
+		cells:  []cell{{text: p.String()}, {text: texts[0], long: true}, {text: texts[1], long: true}, {text: texts[2], tint: tintYellow, long: true}},
 		fields: append([]string{p.String()}, fields...),
 	}
 	if texts[2] == none {
@@ -180,7 +180,7 @@ func (v shadowTable) item(p path) item {
 		return it
 	}
 	desired, reported := v.doc.written(sectionDesired, p), v.doc.written(sectionReported, p)
-	it.cells = append(it.cells, cell{v.age(max(desired, reported)), tintDim})
+	it.cells = append(it.cells, cell{text: v.age(max(desired, reported)), tint: tintDim})
 	for _, at := range []int64{desired, reported} {
 		shown, field := none, ""
 		if at > 0 {

@@ -131,14 +131,14 @@ func (a *app) shadowItem(thing string, s client.ShadowInfo) item {
 	name := display(shadow.ID{Thing: thing, Name: s.Name})
 	modified := stamp(s.Modified, a.location())
 	version := strconv.FormatUint(s.Version, 10)
-	state := cell{"delta", tintYellow}
+	state := cell{text: "delta", tint: tintYellow}
 	if s.InSync {
-		state = cell{"in sync", tintGreen}
+		state = cell{text: "in sync", tint: tintGreen}
 	}
 	return item{
 		name:   name,
 		doc:    object{"thing": thing, "name": s.Name, "version": s.Version, "inSync": s.InSync, "modified": modified},
-		cells:  []cell{{text: name}, {text: version}, state, {age(a.now().Sub(time.UnixMilli(s.Modified))), tintDim}},
+		cells:  []cell{{text: name}, {text: version}, state, {text: age(a.now().Sub(time.UnixMilli(s.Modified))), tint: tintDim}},
 		more:   []cell{{text: clock(s.Modified, a.location())}},
 		fields: []string{thing, s.Name, version, strconv.FormatBool(s.InSync), modified},
 	}

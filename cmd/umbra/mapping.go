@@ -276,7 +276,7 @@ func newMappingErrors(a *app) *cobra.Command {
 				name: m.Mapping,
 				doc:  documentOf(m),
 				cells: []cell{
-					{text: age(a.now().Sub(time.UnixMilli(m.Time)))}, {text: m.Mapping}, {m.Code, tintRed}, {text: m.Topic}, {text: m.Message},
+					{text: age(a.now().Sub(time.UnixMilli(m.Time)))}, {text: m.Mapping}, {text: m.Code, tint: tintRed}, {text: m.Topic}, {text: m.Message, long: true},
 				},
 				fields: []string{strconv.FormatInt(m.Time, 10), m.Mapping, m.Code, m.Thing, m.Topic, m.Message},
 			}

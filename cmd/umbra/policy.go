@@ -278,6 +278,7 @@ func (a *app) printAudit(records []client.AuditRecord, f format) error {
 		fields := []string{at, r.Principal, r.Action, r.Resource, r.Outcome, r.Detail, r.ClientID, r.Remote}
 		const narrow = 6 // columns without the wide ones
 		cells := plainCells(fields)
+		cells[narrow-1].long = true // the detail
 		doc := object{
 			"time": at, "principal": r.Principal, "action": r.Action, "resource": r.Resource, "outcome": r.Outcome,
 			"detail": r.Detail, "clientId": r.ClientID, "remote": r.Remote, "traceId": r.TraceID,

@@ -13,9 +13,9 @@ func (a *app) withPresence(it item, c *client.Connectivity) item {
 	if c == nil {
 		return it
 	}
-	state, since, reason, field := cell{"offline", tintDim}, none, none, ""
+	state, since, reason, field := cell{text: "offline", tint: tintDim}, none, none, ""
 	if c.Connected {
-		state = cell{"connected", tintGreen}
+		state = cell{text: "connected", tint: tintGreen}
 	}
 	if c.Since > 0 {
 		since, field = clock(c.Since, a.location()), stamp(c.Since, a.location())
@@ -48,10 +48,10 @@ func (a *app) presence(doc *document) cell {
 		lasted = " for " + age(a.now().Sub(time.UnixMilli(since)))
 	}
 	if connected, _ := c["connected"].(bool); connected {
-		return cell{"connected" + lasted, tintGreen}
+		return cell{text: "connected" + lasted, tint: tintGreen}
 	}
 	if reason, ok := c["reason"].(string); ok {
 		lasted += " (" + reason + ")"
 	}
-	return cell{"offline" + lasted, tintDim}
+	return cell{text: "offline" + lasted, tint: tintDim}
 }

@@ -14,6 +14,7 @@ import (
 type cell struct {
 	text string
 	tint tint
+	long bool // a value of a shadow, or text to read: a table cuts it. Names and secrets are typed again: they are never cut
 }
 
 // tint is an SGR parameter of a terminal, "" for none.
@@ -35,7 +36,7 @@ func (t tint) paint(s string, colour bool) string {
 	return "\x1b[" + string(t) + "m" + s + "\x1b[0m"
 }
 
-// maxCell is the width at which a table cuts a value, with an ellipsis; wide does not cut.
+// maxCell is the width at which a table cuts what is long, with an ellipsis; wide does not cut.
 const maxCell = 40
 
 // table aligns rows. It can be flushed in parts: a column never gets narrower again.
@@ -50,7 +51,7 @@ type table struct {
 func (t *table) row(cells ...cell) {
 	for i := range cells {
 		cells[i].text = visible(cells[i].text)
-		if !t.uncut {
+		if cells[i].long && !t.uncut {
 			cells[i].text = cut(cells[i].text)
 		}
 		if i == len(t.widths) {
@@ -64,7 +65,7 @@ func (t *table) row(cells ...cell) {
 func (t *table) header(titles ...string) {
 	cells := make([]cell, len(titles))
 	for i, title := range titles {
-		cells[i] = cell{title, tintBold}
+		cells[i] = cell{text: title, tint: tintBold}
 	}
 	t.row(cells...)
 }
