@@ -67,13 +67,13 @@ func (c *conn) authorize(shown *auth.Credentials) packets.Code {
 	if strings.ContainsAny(c.clientID, "+#") { // it may become part of a filter by a variable of a policy
 		return packets.ErrClientIdentifierNotValid
 	}
-	link := auth.Link{
+	c.link = auth.Link{
 		MQTT: true, ClientID: c.clientID, Remote: shown.Remote, Secure: shown.Secure, Domain: shown.Domain, Persistent: !c.cleanStart || c.expiry > 0,
 	}
 	if c.will != nil {
-		link.WillTopic = c.will.message.Topic
+		c.link.WillTopic = c.will.message.Topic
 	}
-	c.rights = c.b.guard.Rights(c.principal, link)
+	c.rights = c.b.guard.Rights(c.principal, c.link)
 	if c.rights.Allows(auth.Connect, c.clientID) {
 		return packets.CodeSuccess
 	}
@@ -127,11 +127,11 @@ func known(p *auth.Principal) string {
 // box makes rights fit for an atomic pointer.
 type box struct{ auth.Rights }
 
-// setOwner notes to whom the session belongs. mu is held.
-func (c *client) setOwner(p *auth.Principal, r auth.Rights) {
-	c.principal = p
-	if r != nil {
-		c.rights.Store(&box{r})
+// setOwner makes the session that of the principal of its connection k. mu is held.
+func (c *client) setOwner(k *conn) {
+	c.principal, c.link = k.principal, k.link
+	if k.rights != nil {
+		c.rights.Store(&box{k.rights})
 	}
 	c.ownerChanged = c.b.guard != nil && c.b.journal != nil
 }
@@ -145,12 +145,41 @@ func (c *client) mayReceive(topicName string) bool {
 // receives is mayReceive for a session that is about to send a message that has waited.
 func (c *client) receives(m *wire.Message) bool { return c.mayReceive(m.Topic) }
 
-// keyOwner is the key of the principal that a session belongs to. Package session has those before it.
+// keyOwner is the key of the owner of a session. Package session has those before it.
 const keyOwner = "v"
 
-// drainOwner has the owner stored as long as something of the client is.
+// linkedOwner is the format of an owner with the link; before it there was the principal alone (storedFormat).
+const linkedOwner = 2
+
+// owner is the stored form of whose a session is, and what is known of his last connection: while he is away, that decides
+// what is kept for him, and whether his will is sent.
+type owner struct {
+	Principal *auth.Principal
+	Link      auth.Link
+}
+
+// parseOwner returns the owner of the session of a client from its stored form, nil for nobody.
+func parseOwner(clientID string, value []byte) (o owner, err error) {
+	o.Link = auth.Link{MQTT: true, ClientID: clientID, Persistent: true}
+	switch {
+	case value == nil:
+	case len(value) > 0 && value[0] == storedFormat:
+		err = json.Unmarshal(value[1:], &o.Principal)
+	case len(value) > 0 && value[0] == linkedOwner:
+		err = json.Unmarshal(value[1:], &o)
+	default:
+		return o, errStored
+	}
+	if err != nil {
+		return o, errors.Join(errStored, err)
+	}
+	return o, nil
+}
+
+// drainOwner has the owner stored as long as something of the client is. Nobody is stored too where there are rights,
+// as his may depend on the link.
 func (c *client) drainOwner() (it statestore.Item, ok bool) {
-	want := (c.persistent.Load() || c.will != nil || c.leaving != nil) && !c.principal.IsAnonymous()
+	want := (c.persistent.Load() || c.will != nil || c.leaving != nil) && (c.b.guard != nil || !c.principal.IsAnonymous())
 	changed := c.ownerChanged || want != c.ownerKept
 	c.ownerChanged = false
 	if !changed || !want && !c.ownerKept {
@@ -159,30 +188,25 @@ func (c *client) drainOwner() (it statestore.Item, ok bool) {
 	c.ownerKept = want
 	it = statestore.Item{Space: spaceSessions, Partition: c.id, Key: []byte(keyOwner)}
 	if want {
-		body, err := json.Marshal(c.principal)
+		body, err := json.Marshal(owner{c.principal, c.link})
 		if err != nil {
-			body = []byte("{}") // never: a principal has nothing that is no JSON
+			body = []byte("{}") // never: there is nothing in it that is no JSON
 		}
-		it.Value = append([]byte{storedFormat}, body...)
+		it.Value = append([]byte{linkedOwner}, body...)
 	}
 	return it, true
 }
 
 // restoreOwner gives a client of the last run its owner. value is nil for nobody.
 func (c *client) restoreOwner(value []byte) error {
-	var p *auth.Principal
-	if value != nil {
-		if len(value) == 0 || value[0] != storedFormat {
-			return errStored
-		}
-		if err := json.Unmarshal(value[1:], &p); err != nil {
-			return errors.Join(errStored, err)
-		}
+	o, err := parseOwner(c.id, value)
+	if err != nil {
+		return err
 	}
-	c.principal, c.ownerKept = p, p != nil
-	c.charge(p.Owner(), 0)
+	c.principal, c.link, c.ownerKept = o.Principal, o.Link, value != nil
+	c.charge(o.Principal.Owner(), 0)
 	if c.b.guard != nil {
-		c.rights.Store(&box{c.b.guard.Rights(p, auth.Link{MQTT: true, ClientID: c.id, Persistent: true})})
+		c.rights.Store(&box{c.b.guard.Rights(o.Principal, o.Link)})
 	}
 	return nil
 }

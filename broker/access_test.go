@@ -324,6 +324,69 @@ func TestSessionOfNobodyIsDropped(t *testing.T) {
 	}
 }
 
+// links is a guard that allows everything, and knows the links of the clients.
+type links struct{ sync.Map }
+
+func (l *links) Rights(_ *auth.Principal, link auth.Link) auth.Rights {
+	l.Store(link.ClientID, link)
+	return allowed{}
+}
+
+type allowed struct{}
+
+func (allowed) Allows(auth.Action, string) bool { return true }
+
+// What is decided for somebody who is away is decided with the link of his last connection, after a restart too.
+func TestLinkIsKnownAfterKill(t *testing.T) {
+	t.Parallel()
+	before := &links{}
+	s := start(t, broker.Options{Authenticator: visitors{}, Guard: before})
+	s.connect(t, leavingWill(login("bob", "will"), "wills/bob", 100))
+	s.connect(t, login("bob", "away")).leave()
+	s.connect(t, connectOptions{id: "nobody", keep: true, expiry: 1000}).leave()
+	after := &links{}
+	s.kill(t, broker.Options{Authenticator: visitors{}, Guard: after})
+	for _, id := range []string{"will", "away", "nobody"} {
+		was, _ := before.Load(id)
+		is, _ := after.Load(id)
+		if was != is || !was.(auth.Link).Remote.IsLoopback() {
+			t.Errorf("the link of %s was %+v and is %+v", id, was, is)
+		}
+	}
+}
+
+// visitors is users, and others who are nobody.
+type visitors struct{ users }
+
+func (v visitors) Authenticate(ctx context.Context, c *auth.Credentials) (*auth.Principal, error) {
+	if !c.HasPassword {
+		return auth.Nobody(), nil
+	}
+	return v.users.Authenticate(ctx, c)
+}
+
+// An owner that was stored without his link is the owner all the same.
+func TestOwnerWithoutLink(t *testing.T) {
+	t.Parallel()
+	const spaceSessions = 1
+	store := memstore.New(statestore.Options{})
+	body := append([]byte{1}, `{"ID":"user:bob","Kind":"user","Name":"bob"}`...)
+	o := broker.Options{Authenticator: users{}, Guard: &denials{}}
+	s := startOn(t, o, store, true)
+	s.connect(t, login("bob", "c")).leave()
+	s.stop()
+	if err := store.Put(t.Context(), []statestore.Item{{Space: spaceSessions, Partition: "c", Key: []byte("v"), Value: body}}); err != nil {
+		t.Fatal(err)
+	}
+	s = startOn(t, o, store, true)
+	if _, ack := s.tryConnect(t, login("alice", "c")); ack.ReasonCode != 0x87 {
+		t.Errorf("CONNACK of somebody else = %#x, want 0x87", ack.ReasonCode)
+	}
+	if _, ack := s.tryConnect(t, login("bob", "c")); ack.ReasonCode != 0 || !ack.SessionPresent {
+		t.Errorf("CONNACK of the owner = %#x, session present %t", ack.ReasonCode, ack.SessionPresent)
+	}
+}
+
 func TestEndedSessionsLeaveNoOwner(t *testing.T) {
 	t.Parallel()
 	store := memstore.New(statestore.Options{})

@@ -34,6 +34,7 @@ type conn struct {
 	username      string          // as shown, for mappings
 	principal     *auth.Principal // nil for nobody in particular
 	owner         string          // of the principal, "" for nobody in particular
+	link          auth.Link       // for the rights
 	rights        auth.Rights     // nil: everything is allowed
 	assignedID    bool
 	version       wire.Version

@@ -236,7 +236,7 @@ func (c *conn) own(cl *client, a *aftermath) (packets.Code, <-chan struct{}) {
 		ClientID: c.clientID, Connected: true, CleanSession: c.cleanStart, ConnectedSince: now, KeepAlive: c.keepAlive,
 		SessionExpiry: time.Duration(c.expiry) * time.Second, Source: c.RemoteAddr().String(), Target: c.LocalAddr().String(),
 	}
-	cl.setOwner(c.principal, c.rights)
+	cl.setOwner(c)
 	c.client = cl
 	c.expire()
 	return packets.CodeSuccess, nil
