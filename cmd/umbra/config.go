@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/umbra-iot/umbra/internal/atomicfile"
 	"github.com/umbra-iot/umbra/internal/client"
 )
 
@@ -63,7 +64,7 @@ func (a *app) loadConfig() (*config, error) {
 	return &c, nil
 }
 
-// saveConfig replaces the file at once, readable by its owner only. editConfig calls it.
+// saveConfig replaces the file at once; a new one is readable by its owner only. editConfig calls it.
 func (a *app) saveConfig(c *config) error {
 	name, err := a.configFile()
 	if err != nil {
@@ -73,16 +74,7 @@ func (a *app) saveConfig(c *config) error {
 	if err != nil {
 		return fmt.Errorf("encode contexts: %w", err)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(name), "config-*.yaml") // has mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name()) // gone already when all went well
-	_, err = temp.Write(text)
-	if err := errors.Join(err, temp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), name)
+	return atomicfile.Write(name, text, 0o600)
 }
 
 // choice is the server to talk to and who chose it.

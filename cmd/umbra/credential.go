@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/umbra-iot/umbra/internal/atomicfile"
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/client"
 	"github.com/umbra-iot/umbra/internal/filelock"
@@ -300,21 +301,25 @@ func (v fileVault) Credentials(_ context.Context, kind string) ([]client.Credent
 	return list, nil
 }
 
-// edit changes the file, unless change fails. It waits for other processes that change it.
+// edit changes the file, unless change fails. It waits for other processes that change it, by whatever link.
 func (v fileVault) edit(change func(*credential.File) error) error {
-	unlock, err := filelock.Lock(string(v))
+	name, err := atomicfile.Target(string(v))
+	if err != nil {
+		return err
+	}
+	unlock, err := filelock.Lock(name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	f, err := credential.ReadFile(string(v))
+	f, err := credential.ReadFile(name)
 	if err != nil {
 		return failf(exitInvalid, "%w", err)
 	}
 	if err := change(f); err != nil {
 		return err
 	}
-	return f.Write(string(v))
+	return f.Write(name)
 }
 
 func grantOf(r client.CredentialRequest) credential.Grant {

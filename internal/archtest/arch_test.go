@@ -60,8 +60,9 @@ var allowed = map[string][]string{
 	// When files have to be read again.
 	"internal/reload": {},
 
-	// Who may change a file now.
-	"internal/filelock": {},
+	// Who may change a file now, and how it is changed.
+	"internal/filelock":   {},
+	"internal/atomicfile": {},
 
 	// What each principal may use. Pure.
 	"internal/quota": {},
@@ -99,11 +100,11 @@ var allowed = map[string][]string{
 
 	// Who gets in.
 	"internal/tlsfiles":        {"internal/reload"},
-	"internal/pki":             {"internal/filelock"},
+	"internal/pki":             {"internal/atomicfile", "internal/filelock"},
 	"internal/gate":            {"broker/listener", "internal/auth", "internal/tlsfiles", "github.com/pires/go-proxyproto", xsync},
 	"internal/auth/password":   {"golang.org/x/crypto"},
 	"internal/auth/sigv4":      {},
-	"internal/auth/credential": {"internal/auth", "internal/auth/password", yaml},
+	"internal/auth/credential": {"internal/atomicfile", "internal/auth", "internal/auth/password", yaml},
 	"internal/auth/authn": {
 		"internal/auth", "internal/auth/credential", "internal/auth/password", "internal/auth/sigv4", "internal/objects", "internal/quiet", "internal/reload",
 		"github.com/go-jose/go-jose/v4",
@@ -113,7 +114,7 @@ var allowed = map[string][]string{
 	"internal/version": {},
 	"internal/rest":    {"internal/auth", "internal/quiet", "internal/quota", "internal/auth/authz", "internal/auth/policy", "internal/audit", "internal/auth/credential", "internal/auth/sigv4", "internal/objects", "internal/mappings", "shadow", "schemas", "things", "broker", "broker/mapping", "broker/presence", "broker/topic", "internal/version", gjson, uuid, xsync},
 	"internal/metrics": {"statestore", "things", "broker", "internal/auth/authn", "internal/gate", "internal/version", prometheus},
-	"internal/config":  {"internal/auth/credential", "shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
+	"internal/config":  {"shadow", "things", "broker", "broker/topic", "internal/gate", "internal/tlsfiles", yaml},
 	"internal/client":  {"shadow", "internal/auth/sigv4"},
 
 	// The programs.
@@ -122,7 +123,7 @@ var allowed = map[string][]string{
 		"internal/auth", "internal/auth/authn", "internal/auth/authz", "internal/audit", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/mappings", "internal/gate",
 		"internal/tlsfiles", "internal/quota", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
-	"cmd/umbra":        {"shadow", "broker/mapping", "broker/mapping/cases", "internal/client", "internal/auth/credential", "internal/filelock", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
+	"cmd/umbra":        {"shadow", "broker/mapping", "broker/mapping/cases", "internal/atomicfile", "internal/client", "internal/auth/credential", "internal/filelock", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
 	"examples/lamp":    {paho},
 	"examples/app":     {paho},
 	"examples/mapping": {paho},

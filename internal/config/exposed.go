@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/umbra-iot/umbra/internal/auth/credential"
 )
 
 // What everybody on a machine may do, as bits of the mode of a file.
@@ -24,10 +22,7 @@ const manyAuthorities = 20
 // fileWarnings tells of files that others may read or change.
 func (c *Config) fileWarnings() (list []string) {
 	warn := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
-	if c.Users != "" && credential.IsExposed(c.Users) {
-		warn("users: others than its owner may read %s: chmod 600", c.Users)
-	}
-	secrets := map[string][]string{"secrets-key": {c.SecretsKey}}
+	secrets := map[string][]string{"secrets-key": {c.SecretsKey}, "users": {c.Users}}
 	deciding := map[string][]string{"jwt-keys": {c.JWT.Keys}, "policies": append(filesOf(c.Authz.Policies), c.Authz.Policies)}
 	for _, l := range c.All() {
 		if l.Kind.IsTLS() {
@@ -36,7 +31,7 @@ func (c *Config) fileWarnings() (list []string) {
 			deciding["tls-crl"] = append(deciding["tls-crl"], l.TLS.CRL)
 		}
 	}
-	list = append(list, exposed(secrets, everybodyReads, "%s: everybody on this machine may read %s: chmod 600")...)
+	list = append(list, exposed(secrets, everybodyReads, "%s: everybody on this machine may read %s: chmod o=")...)
 	list = append(list, exposed(deciding, everybodyWrites, "%s: everybody on this machine may change %s, and so who may do what: chmod o-w")...)
 	for _, file := range deciding["tls-client-ca"] {
 		if n := authorities(file); n > manyAuthorities {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/umbra-iot/umbra/internal/atomicfile"
 	"github.com/umbra-iot/umbra/internal/filelock"
 )
 
@@ -106,20 +107,7 @@ func (a *Authority) writeList(entries []x509.RevocationListEntry, now time.Time)
 	if err != nil {
 		return fmt.Errorf("pki: revocation list: %w", err)
 	}
-	file := filepath.Join(a.dir, CRL)
-	temp, err := os.CreateTemp(a.dir, CRL+"-*")
-	if err != nil {
-		return fmt.Errorf("pki: %w", err)
-	}
-	defer os.Remove(temp.Name()) // gone already when all went well
-	_, err = temp.Write(pemOf("X509 CRL", der))
-	if err := errors.Join(err, temp.Chmod(modePublic), temp.Sync(), temp.Close()); err != nil {
-		return fmt.Errorf("pki: %w", err)
-	}
-	if err := os.Rename(temp.Name(), file); err != nil {
-		return fmt.Errorf("pki: %w", err)
-	}
-	return nil
+	return atomicfile.Write(filepath.Join(a.dir, CRL), pemOf("X509 CRL", der), modePublic)
 }
 
 func readList(file string) (*x509.RevocationList, error) {

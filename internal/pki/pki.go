@@ -31,6 +31,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/umbra-iot/umbra/internal/atomicfile"
 )
 
 // Names of the files of an authority.
@@ -118,7 +120,7 @@ func Init(dir string, o Options) (*Authority, error) {
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
-	if err := writePair(dir, "ca", [][]byte{der}, key); err != nil {
+	if err := writePair(dir, "ca", der, key, writeNew); err != nil {
 		return nil, err
 	}
 	return a, a.writeList(nil, o.Now)
@@ -156,7 +158,7 @@ type Request struct {
 	Key   Key           // default ECDSA
 	Valid time.Duration // default 10 years for a device, 825 days for a server; never longer than the authority
 	Now   time.Time     // default time.Now()
-	Force bool          // overwrite the files of an earlier certificate
+	Force bool          // replace the files of an earlier certificate, which keep their owners and modes
 }
 
 // Issued is a certificate of the authority.
@@ -197,14 +199,11 @@ func (a *Authority) Issue(r Request) (*Issued, error) {
 	if r.Hosts != nil {
 		file = ServerName
 	}
+	write := writeNew
 	if r.Force {
-		for _, ext := range []string{".pem", ".key"} {
-			if err := os.Remove(filepath.Join(a.dir, file+ext)); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return nil, fmt.Errorf("pki: %w", err)
-			}
-		}
+		write = atomicfile.Write
 	}
-	if err := writePair(a.dir, file, [][]byte{der}, key); err != nil {
+	if err := writePair(a.dir, file, der, key, write); err != nil {
 		return nil, err
 	}
 	if err := writeNew(a.record(cert), pemOf("CERTIFICATE", der), modePublic); err != nil {
@@ -300,19 +299,16 @@ func newSerial() *big.Int {
 	return n.Add(n, big.NewInt(1))
 }
 
-func writePair(dir, name string, chain [][]byte, key crypto.Signer) error {
+// writePair writes a key and its certificate.
+func writePair(dir, name string, cert []byte, key crypto.Signer, write func(string, []byte, os.FileMode) error) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return fmt.Errorf("pki: %w", err)
 	}
-	if err := writeNew(filepath.Join(dir, name+".key"), pemOf("PRIVATE KEY", der), modePrivate); err != nil {
+	if err := write(filepath.Join(dir, name+".key"), pemOf("PRIVATE KEY", der), modePrivate); err != nil {
 		return err
 	}
-	var text []byte
-	for _, c := range chain {
-		text = append(text, pemOf("CERTIFICATE", c)...)
-	}
-	return writeNew(filepath.Join(dir, name+".pem"), text, modePublic)
+	return write(filepath.Join(dir, name+".pem"), pemOf("CERTIFICATE", cert), modePublic)
 }
 
 func pemOf(kind string, der []byte) []byte {

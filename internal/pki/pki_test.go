@@ -1,6 +1,7 @@
 package pki_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -138,6 +139,54 @@ func TestNothingOutlivesTheAuthority(t *testing.T) {
 	}
 	if time.Until(issued.NotAfter) > 24*time.Hour {
 		t.Errorf("the certificate ends %v, after its authority", issued.NotAfter)
+	}
+}
+
+// Files that are replaced keep their modes, so that who could read them still can, and links stay links.
+func TestReplacedFilesKeepTheirModes(t *testing.T) {
+	t.Parallel()
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	ca, err := pki.Init(dir, pki.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := pki.Request{Name: "umbra", Hosts: []string{"localhost"}}
+	if _, err := ca.Issue(server); err != nil {
+		t.Fatal(err)
+	}
+	modes := map[string]os.FileMode{"server.key": 0o640, "server.pem": 0o604, pki.CRL: 0o640}
+	before := map[string][]byte{}
+	for name, mode := range modes {
+		file, target := filepath.Join(dir, name), filepath.Join(elsewhere, name)
+		err := errors.Join(os.Chmod(file, mode), os.Rename(file, target), os.Symlink(target, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before[name], err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := ca.Revoke("umbra", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	server.Force = true
+	if _, err := ca.Issue(server); err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range modes {
+		info, err := os.Lstat(filepath.Join(elsewhere, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != mode {
+			t.Errorf("%s has mode %v, want %v", name, info.Mode(), mode)
+		}
+		if now, err := os.ReadFile(filepath.Join(elsewhere, name)); err != nil || bytes.Equal(now, before[name]) {
+			t.Errorf("%s is what it was, %v", name, err)
+		}
+		if link, err := os.Lstat(filepath.Join(dir, name)); err != nil || link.Mode().Type() != os.ModeSymlink {
+			t.Errorf("%s is no link any more: %v", name, err)
+		}
 	}
 }
 

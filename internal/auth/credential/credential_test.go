@@ -70,8 +70,12 @@ func TestFile(t *testing.T) {
 	if err := f.Write(name); err != nil {
 		t.Fatal(err)
 	}
-	if credential.IsExposed(name) {
-		t.Error("others may read the file")
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != 0o600 {
+		t.Errorf("the new file has mode %v", info.Mode())
 	}
 	got, err := credential.ReadFile(name)
 	if err != nil {

@@ -7,10 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/umbra-iot/umbra/internal/atomicfile"
 	"github.com/umbra-iot/umbra/internal/auth/password"
 )
 
@@ -62,29 +62,12 @@ func (f *File) check() error {
 	return errors.Join(errs...)
 }
 
-// IsExposed reports whether others than its owner may read a file.
-func IsExposed(name string) bool {
-	info, err := os.Stat(name)
-	return err == nil && info.Mode().Perm()&0o077 != 0
-}
-
-// Write replaces a file at once, readable by its owner only.
+// Write replaces a file at once. A new one is readable by its owner only, one that is there keeps owner and mode: see
+// [atomicfile.Write].
 func (f *File) Write(name string) error {
 	text, err := yaml.Marshal(f)
 	if err != nil {
 		return fmt.Errorf("credential: %w", err)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+"-*") // has mode 0600
-	if err != nil {
-		return fmt.Errorf("credential: %w", err)
-	}
-	defer os.Remove(temp.Name()) // gone already when all went well
-	_, err = temp.Write(text)
-	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return fmt.Errorf("credential: %s: %w", name, err)
-	}
-	if err := os.Rename(temp.Name(), name); err != nil {
-		return fmt.Errorf("credential: %w", err)
-	}
-	return nil
+	return atomicfile.Write(name, text, 0o600)
 }
