@@ -203,6 +203,9 @@ func (c *client) restoreOwner(value []byte) error {
 	if err != nil {
 		return err
 	}
+	if o.Principal != nil && c.b.who != nil {
+		c.b.who.Recall(o.Principal)
+	}
 	c.principal, c.link, c.ownerKept = o.Principal, o.Link, value != nil
 	c.charge(o.Principal.Owner(), 0)
 	if c.b.guard != nil {

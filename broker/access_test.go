@@ -336,6 +336,8 @@ type allowed struct{}
 
 func (allowed) Allows(auth.Action, string) bool { return true }
 
+func (allowed) Timed(auth.Action) bool { return false }
+
 // What is decided for somebody who is away is decided with the link of his last connection, after a restart too.
 func TestLinkIsKnownAfterKill(t *testing.T) {
 	t.Parallel()
@@ -574,6 +576,29 @@ func TestWillGoesWithTheCredentialOfItsOwner(t *testing.T) {
 	eve.wantQuiet()
 }
 
+// After a restart the will of somebody whose credential was taken back meanwhile is not sent either.
+func TestWillGoesWithTheCredentialOfItsOwnerAfterKill(t *testing.T) {
+	t.Parallel()
+	who := &revocable{}
+	o := broker.Options{Authenticator: who, Guard: &denials{}}
+	s := start(t, o)
+	for _, name := range []string{"bob", "alice"} {
+		s.connect(t, leavingWill(login(name, name), "will/"+name, 0))
+		s.connect(t, leavingWill(login(name, name+"2"), "$aws/things/"+name+"/shadow/update", 0))
+	}
+	who.revoke("bob")
+	s = s.kill(t, o)
+	if _, ok := s.RetainedMessage("will/alice"); !ok {
+		t.Error("the will of alice was not sent")
+	}
+	if _, ok := s.RetainedMessage("will/bob"); ok {
+		t.Error("the will of bob was sent")
+	}
+	if n := s.Stats().Requests; n != 1 {
+		t.Errorf("%d requests by wills, want that of alice", n)
+	}
+}
+
 // leavingWill adds a retained will with a delay in seconds.
 func leavingWill(o connectOptions, topic string, delay uint32) connectOptions {
 	edit := o.edit
@@ -595,12 +620,21 @@ type revocable struct {
 
 func (r *revocable) revoke(name string) { r.revoked.Store(name, true) }
 
+func (r *revocable) Recall(p *auth.Principal) {
+	p.Standing = func() auth.Standing {
+		if _, gone := r.revoked.Load(p.Name); gone {
+			return auth.Withdrawn
+		}
+		return auth.Unchanged
+	}
+}
+
 func (r *revocable) Authenticate(ctx context.Context, c *auth.Credentials) (*auth.Principal, error) {
 	p, err := users{}.Authenticate(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	p.Valid = func() bool { _, gone := r.revoked.Load(p.Name); return !gone }
+	r.Recall(p)
 	if r.life > 0 {
 		p.Expires = time.Now().Add(r.life)
 	}

@@ -301,6 +301,8 @@ func (memoryAddr) String() string { return "memory" }
 // namedAs lets everybody in whose name is the client id, as a certificate would that is valid for a year.
 type namedAs struct{}
 
+func (namedAs) Recall(*auth.Principal) {}
+
 func (namedAs) Authenticate(_ context.Context, c *auth.Credentials) (*auth.Principal, error) {
 	return &auth.Principal{
 		ID: auth.NewID(auth.User, c.ClientID), Kind: auth.User, Name: c.ClientID, Expires: time.Now().AddDate(1, 0, 0),

@@ -500,6 +500,8 @@ func (r rights) Allows(a auth.Action, name string) bool { return r.guard(r.who, 
 // users is an authenticator: every user has the password "secret".
 type users struct{}
 
+func (users) Recall(*auth.Principal) {}
+
 func (users) Authenticate(_ context.Context, c *auth.Credentials) (*auth.Principal, error) {
 	switch {
 	case c.Username == "broken":

@@ -63,16 +63,18 @@ func newJWTs(cfg *config.Config, log *slog.Logger) (*authn.JWTs, error) {
 	return j, nil
 }
 
-// followCredentials takes over the credentials of the store, and ends the connections of those that have changed.
+// followCredentials takes over the credentials of the store. When they change, those count from then on that are there
+// then, and connections of others end.
 func (s *server) followCredentials(ctx context.Context) error {
+	if err := s.directory.Follow(ctx, s.objects); err != nil {
+		return fmt.Errorf("reading credentials: %w", err)
+	}
 	s.directory.OnChange(func(ids map[string]bool) {
+		s.engine.Renew()
 		s.log.Info("credentials have changed", "principals", len(ids), "connections_ended", s.endStale())
 	})
 	if s.authn != nil && s.authn.JWT != nil {
 		s.authn.JWT.OnChange(func() { s.endStale() })
-	}
-	if err := s.directory.Follow(ctx, s.objects); err != nil {
-		return fmt.Errorf("reading credentials: %w", err)
 	}
 	return nil
 }

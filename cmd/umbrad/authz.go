@@ -49,12 +49,15 @@ func (s *server) authorize() (err error) {
 	if s.audit, err = audit.Open(audit.Options{File: s.cfg.Authz.AuditFile, FileBytes: s.cfg.Authz.AuditBytes, Log: s.log}); err != nil {
 		return err
 	}
-	s.engine, err = newEngine(s.cfg, authz.Options{Log: s.log, Denied: s.denied, Known: s.known})
+	s.engine, err = newEngine(s.cfg, authz.Options{Log: s.log, Denied: s.denied, Known: s.known, Current: s.current})
 	return err
 }
 
 // known returns the principal of a credential of the directory.
 func (s *server) known(id string) (*auth.Principal, bool) { return s.directory.Principal(id) }
+
+// current returns who somebody is by his credential as it is now.
+func (s *server) current(p *auth.Principal) (*auth.Principal, bool) { return s.directory.Current(p) }
 
 // denied records what somebody was not allowed to do.
 func (s *server) denied(p *auth.Principal, l auth.Link, action, resource string) {

@@ -66,14 +66,14 @@ func serve(ctx context.Context, cfg *config.Config, weak []string, log *slog.Log
 	if err := s.engine.Follow(ctx, s.objects); err != nil {
 		return fmt.Errorf("reading policies: %w", err)
 	}
+	if err := s.followCredentials(ctx); err != nil { // what the last run has left is sent and kept by who counts now
+		return err
+	}
 	if err := s.broker.Restore(ctx); err != nil {
 		return fmt.Errorf("reading sessions: %w", err)
 	}
 	if err := s.things.Start(ctx); err != nil {
 		return fmt.Errorf("announcing what the last run left: %w", err)
-	}
-	if err := s.followCredentials(ctx); err != nil {
-		return err
 	}
 	s.broker.Start()
 	s.mappings.Use(s.useMappings)

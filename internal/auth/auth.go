@@ -78,11 +78,25 @@ type Principal struct {
 	// was made by it. Zero is never.
 	Expires time.Time
 
-	// Valid reports whether the credential is still the one that was shown: it
-	// has not been changed, removed or withdrawn. Nil when nobody can tell. It
-	// returns at once, and takes no lock that is held while it is told of changes.
-	Valid func() bool `json:"-"`
+	// Proof is what the authenticator goes by to tell, later and after a restart too,
+	// whether the credential is still the one that was shown. It is no secret. Nil for none.
+	Proof []byte
+
+	// Standing tells what has become of the credential since it was shown. Nil when
+	// nobody can tell. It returns at once, and takes no lock that is held while it is
+	// told of changes.
+	Standing func() Standing `json:"-"`
 }
+
+// Standing is what has become of a credential.
+type Standing uint8
+
+// What may have become of a credential.
+const (
+	Unchanged Standing = iota // it is as it was when it was shown
+	Changed                   // it brings other groups, policies, scopes or times: who has shown it has to show it again
+	Withdrawn                 // it was removed or revoked, or has another secret: nobody trusts what was done with it
+)
 
 // Nobody returns the principal of those who have proved nothing.
 func Nobody() *Principal { return &Principal{ID: string(Anonymous), Kind: Anonymous} }
@@ -109,13 +123,20 @@ func (p *Principal) IsAnonymous() bool { return p == nil || p.Kind == Anonymous 
 // In reports whether p belongs to a group.
 func (p *Principal) In(group string) bool { return p != nil && slices.Contains(p.Groups, group) }
 
-// CountsAt reports whether the credential of p still counts at now. That of nobody does.
+// CountsAt reports whether the credential of p still counts at now, as it was shown. That of nobody does.
 func (p *Principal) CountsAt(now time.Time) bool {
-	return p == nil || (p.Expires.IsZero() || now.Before(p.Expires)) && !p.Withdrawn()
+	return p == nil || (p.Expires.IsZero() || now.Before(p.Expires)) && p.standing() == Unchanged
 }
 
 // Withdrawn reports whether somebody has taken the credential of p back, other than by the time that it was given.
-func (p *Principal) Withdrawn() bool { return p != nil && p.Valid != nil && !p.Valid() }
+func (p *Principal) Withdrawn() bool { return p.standing() == Withdrawn }
+
+func (p *Principal) standing() Standing {
+	if p == nil || p.Standing == nil {
+		return Unchanged
+	}
+	return p.Standing()
+}
 
 // String returns the ID, for logs.
 func (p *Principal) String() string {
@@ -165,4 +186,8 @@ type Peer interface {
 // from many goroutines and returns soon after ctx ends.
 type Authenticator interface {
 	Authenticate(ctx context.Context, c *Credentials) (*Principal, error)
+
+	// Recall sets the Standing of a principal that was authenticated in an earlier run,
+	// as far as somebody can tell.
+	Recall(p *Principal)
 }

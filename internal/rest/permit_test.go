@@ -155,9 +155,13 @@ func TestStreamsEndWithTheirCredential(t *testing.T) {
 	var gone atomic.Bool // the credential of alice
 	who := func(*http.Request) (*auth.Principal, error) {
 		name, _ := now.Load().(string)
-		return &auth.Principal{
-			ID: auth.NewID(auth.User, name), Kind: auth.User, Name: name, Valid: func() bool { return name != "alice" || !gone.Load() },
-		}, nil
+		standing := func() auth.Standing {
+			if name == "alice" && gone.Load() {
+				return auth.Withdrawn
+			}
+			return auth.Unchanged
+		}
+		return &auth.Principal{ID: auth.NewID(auth.User, name), Kind: auth.User, Name: name, Standing: standing}, nil
 	}
 	s.http.Config.Handler = rest.Guard(who, nil, s.http.Config.Handler)
 	now.Store("alice")

@@ -1,40 +1,50 @@
 package e2e_test
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/umbra-iot/umbra/internal/auth/credential"
+	"github.com/umbra-iot/umbra/internal/umbradtest"
 	"github.com/umbra-iot/umbra/test/mqtttest"
 )
 
 // These tests are about what is decided for those who are away: whether messages are kept for them, and their wills sent.
 
-// startAway is a umbrad for certificates and users, that keeps what there is over a crash. The user root may do everything.
-func startAway(t *testing.T, users map[string]credential.User, args ...string) (*secure, string) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "users.yaml")
-	if users == nil {
-		users = map[string]credential.User{}
-	}
-	users["root"] = userWith(t, all())
-	if err := (&credential.File{Users: users}).Write(file); err != nil {
-		t.Fatal(err)
-	}
-	return startSecure(t, append([]string{"--store=pebble:" + t.TempDir(), "--users=" + file}, args...)...), file
-}
-
 const everyPassword = "everybody's password"
 
 // userWith is a user whose password is everyPassword.
-func userWith(t *testing.T, g credential.Grant) credential.User {
+func userWith(t *testing.T, policies ...string) credential.User {
 	t.Helper()
-	u := credential.User{Grant: g}
+	u := credential.User{Grant: credential.Grant{Policies: policies}}
 	if err := u.SetPassword([]byte(everyPassword)); err != nil {
 		t.Fatal(err)
 	}
 	return u
+}
+
+// startUsers is a umbrad with users, of whom root may do everything.
+func startUsers(t *testing.T, users map[string]credential.User, args ...string) *login {
+	t.Helper()
+	l := &login{file: filepath.Join(t.TempDir(), "users.yaml"), adminPassword: everyPassword}
+	l.write(t, &credential.File{Users: users})
+	l.Umbrad = umbradtest.Start(t, append([]string{"--users=" + l.file}, args...)...)
+	return l
+}
+
+// await waits until a request of a user for the retained messages, which need a policy, has a status.
+func (l *login) await(t *testing.T, user string, status int) {
+	t.Helper()
+	eventually(t, func() error {
+		got, _ := l.do(t, http.MethodGet, "/retainedMessage", "", func(r *http.Request) { r.SetBasicAuth(user, everyPassword) })
+		if got != status {
+			return fmt.Errorf("the status for %s is %d, want %d", user, got, status)
+		}
+		return nil
+	})
 }
 
 // asUser are the options of a persistent session of a user, on topics of his own.
@@ -92,7 +102,11 @@ func TestConditionsOfTheConnectionHoldOverACrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _ := startAway(t, nil, "--policies="+policies)
+	users := filepath.Join(t.TempDir(), "users.yaml")
+	if err := (&credential.File{Users: map[string]credential.User{"root": userWith(t, "admin")}}).Write(users); err != nil {
+		t.Fatal(err)
+	}
+	s := startSecure(t, "--store=pebble:"+t.TempDir(), "--users="+users, "--policies="+policies)
 	s.issue(t, "lamp")
 	s.issue(t, "pump")
 	o := mqtttest.Options{Version: mqtttest.V5, ClientID: "lamp", Keep: true}
@@ -106,4 +120,98 @@ func TestConditionsOfTheConnectionHoldOverACrash(t *testing.T) {
 	publish(t, root, "q/1", "while away")
 	publish(t, root, "q/1", "end")
 	wantPayloads(t, s.mustConnect(t, "mqtts", s.config(t, "lamp"), o), "will of pump", "while away")
+}
+
+// TestWillsOfUsersWhoHaveChanged removes users and changes what they may, while they are connected, and while umbrad is not
+// there. Who is removed, or has another password, is not trusted any more; others may send what they may send now.
+func TestWillsOfUsersWhoHaveChanged(t *testing.T) {
+	t.Parallel()
+	root, operator := userWith(t, "admin"), userWith(t, "operator")
+	member := operator
+	member.Groups = []string{"members"}
+	before := map[string]credential.User{
+		"root": root, "same": operator, "removed": operator, "rotated": operator, "demoted": operator, "member": operator,
+	}
+	after := map[string]credential.User{
+		"root": root, "same": operator, "rotated": userWith(t, "operator"), "demoted": {Hash: operator.Hash}, "member": member,
+	}
+	start := func(t *testing.T) (*login, *mqtttest.Client, map[string]*mqtttest.Client) {
+		t.Helper()
+		l := startUsers(t, before)
+		body := `{"password":"` + everyPassword + `","policies":["operator"]}`
+		if status, text := l.do(t, http.MethodPut, "/v1/credentials/users/stored", body, l.root); status != http.StatusNoContent {
+			t.Fatalf("PUT = %d %s", status, text)
+		}
+		root := dial(t, l.MQTT(), asUser("root"))
+		subscribe(t, root, "wills/#", "$aws/things/+/shadow/update/accepted")
+		users := map[string]*mqtttest.Client{}
+		for _, name := range []string{"same", "removed", "rotated", "demoted", "member", "stored"} {
+			users[name] = dial(t, l.MQTT(), dying(asUser(name), "wills/"+name))
+		}
+		shadows := dying(asUser("removed"), "$aws/things/removed/shadow/update")
+		shadows.ClientID, shadows.Will.Payload = "removed2", []byte(`{"state":{"reported":{"a":1}}}`)
+		dial(t, l.MQTT(), shadows)
+		return l, root, users
+	}
+	t.Run("while umbrad is not there", func(t *testing.T) {
+		t.Parallel()
+		l, _, _ := start(t)
+		l.Kill()
+		l.write(t, &credential.File{Users: after})
+		l.Restart()
+		root := dial(t, l.MQTT(), asUser("root"))
+		publish(t, root, "wills/x", "end")
+		wantPayloads(t, root, "will of same", "will of member", "will of stored")
+	})
+	t.Run("while they are connected", func(t *testing.T) {
+		t.Parallel()
+		l, root, users := start(t)
+		l.write(t, &credential.File{Users: after})
+		for _, name := range []string{"removed", "rotated", "demoted", "member"} {
+			select {
+			case <-users[name].Done():
+			case <-wait(t).Done():
+				t.Errorf("the connection of %s goes on", name)
+			}
+		}
+		if m, err := root.Receive(wait(t)); err != nil || string(m.Payload) != "will of member" {
+			t.Errorf("the first will is %q, %v", m.Payload, err)
+		}
+		publish(t, root, "wills/x", "end")
+		wantPayloads(t, root)
+	})
+}
+
+// TestMessagesAreKeptForWhoMayHaveThemNow removes a user who is away, and changes what another may receive.
+func TestMessagesAreKeptForWhoMayHaveThemNow(t *testing.T) {
+	t.Parallel()
+	root, operator := userWith(t, "admin"), userWith(t, "operator")
+	device := credential.User{Hash: operator.Hash}
+	everybody := map[string]credential.User{"root": root, "gone": operator, "changed": operator}
+	l := startUsers(t, everybody)
+	for _, name := range []string{"gone", "changed"} {
+		c := dial(t, l.MQTT(), asUser(name))
+		subscribe(t, c, "news")
+		leave(c)
+	}
+	send := func(payload string) {
+		t.Helper()
+		publish(t, dial(t, l.MQTT(), asUser("root")), "news", payload)
+	}
+	send("when they might")
+	l.write(t, &credential.File{Users: map[string]credential.User{"root": root, "changed": device}})
+	l.await(t, "gone", http.StatusUnauthorized)
+	l.await(t, "changed", http.StatusForbidden)
+	send("when they might not")
+	l.Kill()
+	l.Restart()
+	send("when they might not, after a crash")
+	l.write(t, &credential.File{Users: everybody})
+	l.await(t, "gone", http.StatusOK)
+	l.await(t, "changed", http.StatusOK)
+	send("when they might again")
+	send("end")
+	for _, name := range []string{"gone", "changed"} {
+		wantPayloads(t, dial(t, l.MQTT(), asUser(name)), "when they might", "when they might again")
+	}
 }

@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -105,6 +104,18 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (
 		a.fail(ctx, tried, err, "client_id", c.ClientID, "username", c.Username)
 	}
 	return p, err
+}
+
+// Recall implements [auth.Authenticator]. Nobody can tell what a webhook would say.
+func (a *Authenticator) Recall(p *auth.Principal) {
+	switch p.Kind {
+	case auth.User, auth.AccessKey, auth.Token:
+		a.Directory.follow(p)
+	case auth.JWT:
+		if a.JWT != nil && p.Proof != nil {
+			a.JWT.follow(p)
+		}
+	}
 }
 
 // client authenticates a client of MQTT.
@@ -198,7 +209,7 @@ func (a *Authenticator) byToken(text string) (*auth.Principal, error) {
 	if !ok || !t.Verify(secret) {
 		return nil, fmt.Errorf("%w: token is not known, expired or wrong", auth.ErrDenied)
 	}
-	return a.Directory.current(t.Principal(id), func(f *credential.File) bool { return reflect.DeepEqual(f.Tokens[id], t) }), nil
+	return a.Directory.follow(t.Principal(id)), nil
 }
 
 // byPassword takes as long for a user who does not exist as for a wrong password.
@@ -216,7 +227,7 @@ func (a *Authenticator) byPassword(ctx context.Context, s shown) (*auth.Principa
 	case !right:
 		return nil, fmt.Errorf("%w: wrong password", auth.ErrDenied)
 	}
-	return a.Directory.current(u.Principal(s.Username), func(f *credential.File) bool { return reflect.DeepEqual(f.Users[s.Username], u) }), nil
+	return a.Directory.follow(u.Principal(s.Username)), nil
 }
 
 // sourceOf is whose attempts are counted together: an address, or the network of one of IPv6, of which anybody has as many

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -234,6 +235,125 @@ func TestHTTP(t *testing.T) {
 		}
 		if rest, err := io.ReadAll(r.Body); err != nil || string(rest) != tt.body {
 			t.Errorf("%s: the handler reads %q, %v", tt.name, rest, err)
+		}
+	}
+}
+
+// What has become of a credential is known to those who have shown it, in this run and in an earlier one.
+func TestStanding(t *testing.T) {
+	t.Parallel()
+	c := write(t)
+	d := directory(t, c.file)
+	a := authn.New(authn.Options{Methods: methods(), Directory: d})
+	var live, recalled []*auth.Principal
+	for _, in := range []auth.Credentials{{Username: "alice", Password: []byte("wonderland")}, {Password: []byte(c.token)}} {
+		in.Listener, in.HasPassword = everything, true
+		p, err := a.Authenticate(t.Context(), &in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live = append(live, p)
+	}
+	signed, err := a.Request(request(t, "", func(r *http.Request) {
+		sigv4.Credentials{ID: c.keyID, Secret: c.secret, Region: "us-east-1", Service: "iotdata"}.Sign(r, nil, time.Now())
+	}), everything, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live = append(live, signed)
+	for _, p := range live {
+		text, err := json.Marshal(p)
+		var stored *auth.Principal
+		if err := errors.Join(err, json.Unmarshal(text, &stored)); err != nil {
+			t.Fatal(err)
+		}
+		a.Recall(stored)
+		recalled = append(recalled, stored)
+	}
+	whole, err := credential.ReadFile(c.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		granted = credential.Grant{Groups: []string{"new"}, Policies: []string{"p"}}
+		other   = func(hash string) string { return strings.ToUpper(hash) }
+	)
+	for _, step := range []struct {
+		name            string
+		user            func(*credential.User)
+		token           func(*credential.Token)
+		key             func(*credential.AccessKey)
+		counts, trusted bool
+	}{
+		{"as they were", nil, nil, nil, true, true},
+		{
+			"with other grants", func(u *credential.User) { u.Grant = granted }, func(t *credential.Token) { t.Grant = granted },
+			func(k *credential.AccessKey) { k.Grant = granted }, false, true,
+		},
+		{
+			"with other secrets", func(u *credential.User) { u.Hash = password.Hash([]byte("wonderland")) }, func(t *credential.Token) { t.Hash = other(t.Hash) },
+			func(k *credential.AccessKey) { k.Secret = other(k.Secret) }, false, false,
+		},
+		{"as they were, again", nil, nil, nil, true, true},
+	} {
+		f := *whole
+		user, token, key := f.Users["alice"], f.Tokens[c.tokenID], f.Keys[c.keyID]
+		if step.user != nil {
+			step.user(&user)
+			step.token(&token)
+			step.key(&key)
+		}
+		f.Users, f.Tokens, f.Keys = map[string]credential.User{"alice": user}, map[string]credential.Token{c.tokenID: token}, map[string]credential.AccessKey{c.keyID: key}
+		if err := errors.Join(f.Write(c.file), d.Reload(true)); err != nil {
+			t.Fatal(err)
+		}
+		for i, p := range live {
+			if p.CountsAt(time.Now()) != step.counts || p.Withdrawn() == step.trusted || recalled[i].Withdrawn() == step.trusted {
+				t.Errorf("%s: %s counts: %t, is withdrawn: %t, after a restart %t", step.name, p, p.CountsAt(time.Now()), p.Withdrawn(), recalled[i].Withdrawn())
+			}
+			if now, ok := d.Current(recalled[i]); !ok || now.ID != p.ID || now.In("new") != slices.Contains(now.Policies, "p") || now.In("new") == (step.counts || !step.trusted) {
+				t.Errorf("%s: %s is %+v, %t now", step.name, p, now, ok)
+			}
+		}
+	}
+	if err := errors.Join((&credential.File{}).Write(c.file), d.Reload(true)); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range live {
+		if _, ok := d.Current(p); ok || !p.Withdrawn() || !recalled[i].Withdrawn() {
+			t.Errorf("%s is there, although it was removed", p)
+		}
+	}
+}
+
+// Another key or token of the same owner may take over what one has left that is gone.
+func TestHeirs(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "users.yaml")
+	id1, _, t1 := credential.NewToken("ci", nil, credential.Grant{Groups: []string{"g"}})
+	id2, k := credential.NewAccessKey("ci", credential.Grant{})
+	id3, _, nameless := credential.NewToken("", nil, credential.Grant{})
+	err := (&credential.File{Tokens: map[string]credential.Token{id1: t1, id3: nameless}, Keys: map[string]credential.AccessKey{id2: k}}).Write(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := directory(t, file)
+	for _, test := range []struct {
+		gone auth.Principal
+		want string
+	}{
+		{auth.Principal{ID: "token:1", Kind: auth.Token, Name: "ci"}, "token:" + id1},
+		{auth.Principal{ID: "key:1", Kind: auth.AccessKey, Name: "ci"}, "key:" + id2},
+		{auth.Principal{ID: "token:1", Kind: auth.Token, Name: "other"}, ""},
+		{auth.Principal{ID: "token:1", Kind: auth.Token}, ""},
+		{auth.Principal{ID: "token:" + id1, Kind: auth.Token, Name: "had another name"}, ""},
+		{auth.Principal{ID: "user:ci", Kind: auth.User, Name: "ci"}, ""},
+		{auth.Principal{ID: "cert:1", Kind: auth.Certificate, Name: "ci"}, "cert:1"},
+		{auth.Principal{ID: "anonymous", Kind: auth.Anonymous}, "anonymous"},
+	} {
+		now, ok := d.Current(&test.gone)
+		if ok != (test.want != "") || ok && now.ID != test.want {
+			t.Errorf("%+v is %+v, %t now, want %q", test.gone, now, ok, test.want)
 		}
 	}
 }
@@ -458,7 +578,7 @@ func TestKeysOfJWTWithoutTheirOwnID(t *testing.T) {
 	} {
 		token := first.sign(t, test.key, test.alg, test.id, claims)
 		p, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }), everything, nil)
-		if got := err == nil; got != test.want || got && !p.Valid() {
+		if got := err == nil; got != test.want || got && p.Withdrawn() {
 			t.Errorf("%s: %v, %v", name, p, err)
 		}
 	}

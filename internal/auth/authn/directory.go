@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,7 +38,7 @@ type Directory struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	counting atomic.Pointer[credential.File]
+	counting atomic.Pointer[counting]
 
 	mu       sync.Mutex // guards what follows
 	fromFile *credential.File
@@ -44,6 +46,20 @@ type Directory struct {
 	state    reload.State
 	there    bool // the file has been read: it is not to vanish
 	onChange func(ids map[string]bool)
+}
+
+// counting is the credentials that count. It does not change.
+type counting struct {
+	credential.File
+	heirs map[string]string // by owner, the ID of the first principal with such a key or token
+}
+
+// note makes a key or token the heir of its owner, unless there is one before it.
+func (c *counting) note(kind auth.Kind, name, id string) {
+	p := auth.Principal{ID: auth.NewID(kind, id), Kind: kind, Name: name}
+	if first, ok := c.heirs[p.Owner()]; !ok || p.ID < first {
+		c.heirs[p.Owner()] = p.ID
+	}
 }
 
 // DirectoryOptions of a Directory.
@@ -63,7 +79,7 @@ func NewDirectory(o DirectoryOptions) (*Directory, error) {
 		o.Now = time.Now
 	}
 	d := &Directory{file: o.File, sealer: o.Sealer, log: o.Log, now: o.Now, fromFile: &credential.File{}}
-	d.counting.Store(&credential.File{})
+	d.counting.Store(&counting{})
 	if err := d.Reload(true); err != nil {
 		return nil, err
 	}
@@ -71,7 +87,7 @@ func NewDirectory(o DirectoryOptions) (*Directory, error) {
 }
 
 // OnChange has fn called after each change, with the IDs of the principals
-// whose credentials are gone or not the same any more. It is set before the first one.
+// whose credentials are new, gone or not the same any more. It is set before the first one.
 func (d *Directory) OnChange(fn func(ids map[string]bool)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -187,21 +203,27 @@ func decode[T any](d *Directory, list []objects.Object) map[string]T {
 // merge puts file and store together, and tells what has changed. mu is held.
 func (d *Directory) merge() {
 	old := d.counting.Load()
-	now := &credential.File{
+	now := &counting{heirs: map[string]string{}, File: credential.File{
 		Users:  over(d.stored.Users, d.fromFile.Users),
 		Keys:   over(d.stored.Keys, d.fromFile.Keys),
 		Tokens: over(d.stored.Tokens, d.fromFile.Tokens),
+	}}
+	for id, k := range now.Keys {
+		now.note(auth.AccessKey, k.Name, id)
+	}
+	for id, t := range now.Tokens {
+		now.note(auth.Token, t.Name, id)
 	}
 	d.counting.Store(now)
 	if d.onChange == nil {
 		return
 	}
-	gone := map[string]bool{}
-	changed(gone, auth.User, old.Users, now.Users)
-	changed(gone, auth.AccessKey, old.Keys, now.Keys)
-	changed(gone, auth.Token, old.Tokens, now.Tokens)
-	if len(gone) > 0 {
-		d.onChange(gone)
+	ids := map[string]bool{}
+	changed(ids, auth.User, old.Users, now.Users)
+	changed(ids, auth.AccessKey, old.Keys, now.Keys)
+	changed(ids, auth.Token, old.Tokens, now.Tokens)
+	if len(ids) > 0 {
+		d.onChange(ids)
 	}
 }
 
@@ -214,18 +236,53 @@ func over[T any](below, above map[string]T) map[string]T {
 	return all
 }
 
-func changed[T any](gone map[string]bool, kind auth.Kind, old, now map[string]T) {
+func changed[T any](ids map[string]bool, kind auth.Kind, old, now map[string]T) {
 	for name, was := range old {
 		if is, ok := now[name]; !ok || !reflect.DeepEqual(was, is) {
-			gone[auth.NewID(kind, name)] = true
+			ids[auth.NewID(kind, name)] = true
+		}
+	}
+	for name := range now {
+		if _, ok := old[name]; !ok {
+			ids[auth.NewID(kind, name)] = true
 		}
 	}
 }
 
-// current returns p, who has shown a credential of the directory, and which is valid as long as still is true for all that count.
-func (d *Directory) current(p *auth.Principal, still func(*credential.File) bool) *auth.Principal {
-	p.Valid = func() bool { return still(d.counting.Load()) }
+// follow has p, who has shown a credential of the directory, in this run or an earlier one, know what becomes of it.
+func (d *Directory) follow(p *auth.Principal) *auth.Principal {
+	p.Standing = func() auth.Standing {
+		now, ok := d.Principal(p.ID)
+		switch {
+		case !ok, p.Proof != nil && !bytes.Equal(p.Proof, now.Proof):
+			return auth.Withdrawn
+		case !sameGrant(p, now):
+			return auth.Changed
+		}
+		return auth.Unchanged
+	}
 	return p
+}
+
+// sameGrant reports whether two principals have the same by their credentials.
+func sameGrant(a, b *auth.Principal) bool {
+	return a.Name == b.Name && a.Expires.Equal(b.Expires) && slices.Equal(a.Groups, b.Groups) && slices.Equal(a.Policies, b.Policies) &&
+		slices.Equal(a.Scopes, b.Scopes) && (a.Scopes == nil) == (b.Scopes == nil)
+}
+
+// Current returns who p is by his credential as it is now, whatever was shown. When that is gone, it is another one of the
+// same owner, who may take over what p has left; false when there is none. Who has no credential of the directory stays
+// as he is.
+func (d *Directory) Current(p *auth.Principal) (*auth.Principal, bool) {
+	switch p.Kind {
+	case auth.User, auth.AccessKey, auth.Token:
+	default:
+		return p, true
+	}
+	if now, ok := d.Principal(p.ID); ok && now.Owner() == p.Owner() {
+		return now, true
+	}
+	return d.Principal(d.counting.Load().heirs[p.Owner()])
 }
 
 // Principal returns the principal of who shows the credential with an ID (user:NAME, key:ID, token:ID), expired or not;

@@ -89,7 +89,7 @@ func TestFailedLoginsAreTold(t *testing.T) {
 		return &auth.Credentials{Listener: everything, ClientID: "c", Username: name, Password: []byte(text), HasPassword: true, Remote: netip.MustParseAddr("192.0.2.1")}
 	}
 	lamp := &auth.Principal{ID: "cert:1", Kind: auth.Certificate, Name: "lamp"}
-	gone := &auth.Principal{ID: "key:1", Kind: auth.AccessKey, Valid: func() bool { return false }}
+	gone := &auth.Principal{ID: "key:1", Kind: auth.AccessKey, Standing: func() auth.Standing { return auth.Withdrawn }}
 	foreign := i.sign(t, i.key, jose.ES256, "k1", map[string]any{"iss": "https://issuer", "sub": "lamp"})
 	local := secret("bob", "hidden")
 	local.Listener = "local"

@@ -7,11 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"reflect"
 	"strings"
 
 	"github.com/umbra-iot/umbra/internal/auth"
-	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/auth/sigv4"
 )
 
@@ -99,7 +97,7 @@ func (a *Authenticator) byKey(r *http.Request, id string) (*auth.Principal, erro
 		return nil, fmt.Errorf("%w: %w", auth.ErrDenied, err)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	return a.Directory.current(key.Principal(id), func(f *credential.File) bool { return reflect.DeepEqual(f.Keys[id], key) }), nil
+	return a.Directory.follow(key.Principal(id)), nil
 }
 
 // readBody reads a body of bounded size, whose memory counts as that of a stranger while it is read.

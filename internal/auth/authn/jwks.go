@@ -160,10 +160,14 @@ func (k *signingKey) fits(algorithm string) bool {
 	return false
 }
 
-// has reports whether a key with this thumbprint is there. Keys that are too old for anybody to log in are, too.
+// has reports whether a key with this thumbprint is there, or may be, as none were read yet. Keys that are too old for
+// anybody to log in are, too.
 func (s *keySet) has(thumbprint string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.read.IsZero() {
+		return true
+	}
 	for i := range s.keys {
 		if s.keys[i].thumbprint == thumbprint {
 			return true

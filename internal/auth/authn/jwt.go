@@ -148,11 +148,21 @@ func (j *JWTs) verify(ctx context.Context, text string) (*auth.Principal, error)
 	if claims.Subject == "" || name == "" || len(name) > credential.MaxName {
 		return nil, fmt.Errorf("%w: JWT has no sub or no usable %s", auth.ErrDenied, j.o.NameClaim)
 	}
-	return &auth.Principal{
+	return j.follow(&auth.Principal{
 		ID: auth.NewID(auth.JWT, claims.Issuer+"#"+claims.Subject), Kind: auth.JWT, Name: name,
-		Groups: stringsOf(all[j.o.GroupClaim]), Expires: claims.Expiry.Time().Add(time.Minute),
-		Valid: func() bool { return j.keys.has(thumbprint) },
-	}, nil
+		Groups: stringsOf(all[j.o.GroupClaim]), Expires: claims.Expiry.Time().Add(time.Minute), Proof: []byte(thumbprint),
+	}), nil
+}
+
+// follow has p, whose proof is the thumbprint of the key of his token, know when the issuer withdraws that.
+func (j *JWTs) follow(p *auth.Principal) *auth.Principal {
+	p.Standing = func() auth.Standing {
+		if !j.keys.has(string(p.Proof)) {
+			return auth.Withdrawn
+		}
+		return auth.Unchanged
+	}
+	return p
 }
 
 // open returns the claims of a token that is signed by a key of the issuer, and the thumbprint of that one. When a token

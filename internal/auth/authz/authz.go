@@ -58,6 +58,10 @@ type Options struct {
 	// is known that has it. Default: none is.
 	Known func(id string) (*auth.Principal, bool)
 
+	// Current returns who a principal is by what his credential brings now; false when it is gone. It is asked when
+	// somebody's policies are looked for, again after Renew. Default: he stays who he was.
+	Current func(p *auth.Principal) (*auth.Principal, bool)
+
 	// Denied is told of decisions against somebody, except of messages that are not delivered. One that
 	// is made again and again may be told once. It returns soon. Default: nobody is told.
 	Denied func(p *auth.Principal, l auth.Link, action, resource string)
@@ -72,6 +76,7 @@ type Engine struct {
 	denied    atomic.Uint64
 	tell      func(p *auth.Principal, l auth.Link, action, resource string) // may be nil
 	known     func(id string) (*auth.Principal, bool)                       // may be nil
+	who       func(p *auth.Principal) (*auth.Principal, bool)               // may be nil
 	byDefault []string
 	seed      maphash.Seed
 
@@ -108,14 +113,14 @@ type document struct {
 // state is what decisions are made of. It does not change; another one takes its place.
 type state struct {
 	source
-	sets sync.Map // names of policies, joined: *policy.Set
+	sets *sync.Map // names of policies, joined: *policy.Set
 }
 
 // New returns an engine that knows the built-in policies and those of the files.
 func New(o Options) (*Engine, error) {
 	e := &Engine{
 		prefix: "arn:aws:iot:" + cmp.Or(o.Region, DefaultRegion) + ":" + cmp.Or(o.Account, DefaultAccount) + ":",
-		log:    o.Log, now: o.Now, seed: maphash.MakeSeed(), tell: o.Denied, known: o.Known, byDefault: o.Default,
+		log:    o.Log, now: o.Now, seed: maphash.MakeSeed(), tell: o.Denied, known: o.Known, who: o.Current, byDefault: o.Default,
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -161,10 +166,18 @@ func (s source) with(other source) source {
 
 // rebuild puts a new state in place after a change of files or of what is stored. mu is held, but by New.
 func (e *Engine) rebuild() {
-	e.state.Store(&state{source: e.builtin.with(e.files).with(e.stored)})
+	e.state.Store(&state{source: e.builtin.with(e.files).with(e.stored), sets: &sync.Map{}})
 	for _, fn := range e.changed {
 		fn()
 	}
+}
+
+// Renew has Current asked again by whoever decides next, because credentials have changed. OnChange is not told.
+func (e *Engine) Renew() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	same := *e.state.Load()
+	e.state.Store(&same)
 }
 
 // OnChange has fn called after every change of policies, attachments or things. fn returns soon.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -303,6 +304,43 @@ func TestDecisionsAreNotMixedUp(t *testing.T) {
 }
 
 // A condition on the time is decided each time.
+// Rights follow what the credential of somebody brings, and are none when it is gone.
+func TestRightsFollowTheCredential(t *testing.T) {
+	t.Parallel()
+	var now atomic.Pointer[auth.Principal]
+	e, err := authz.New(authz.Options{Current: func(*auth.Principal) (*auth.Principal, bool) { p := now.Load(); return p, p != nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scoped := who("bob", "admin")
+	scoped.Scopes = []string{"iot:Receive"}
+	old := who("bob", "operator")
+	r := e.Rights(old, auth.Link{MQTT: true, ClientID: "bob"})
+	for _, step := range []struct {
+		name             string
+		now              *auth.Principal
+		receive, publish bool
+	}{
+		{"as he was", old, true, true},
+		{"without his policy", who("bob"), false, false},
+		{"with another policy", who("bob", "read-only"), true, false},
+		{"with a scope", scoped, true, false},
+		{"gone", nil, false, false},
+		{"there again", old, true, true},
+	} {
+		now.Store(step.now)
+		e.Renew()
+		for action, want := range map[auth.Action]bool{auth.Receive: step.receive, auth.Publish: step.publish} {
+			if r.Allows(action, "x") != want {
+				t.Errorf("bob %s: %s is allowed: %t", step.name, action, !want)
+			}
+		}
+	}
+	if why := e.Explain(old, auth.Link{}, "iot:Publish", "topic/x"); !why.Allowed {
+		t.Errorf("a question about somebody made up is answered with %+v", why)
+	}
+}
+
 func TestTimeIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -83,16 +83,27 @@ func (r *rights) current() *bound {
 	if b := r.bound.Load(); b != nil && b.state == s {
 		return b
 	}
-	b := r.bind(s)
+	b := r.engine.bindCurrent(s, r.who, r.link)
 	r.bound.Store(b)
 	return b
 }
 
-func (r *rights) bind(s *state) *bound {
-	env := r.engine.env(s, r.who, r.link)
-	b := &bound{state: s, rights: s.set(r.engine.names(s, r.who)).Bind(env)}
-	if r.who.Scopes != nil {
-		b.scopes = policy.NewSet([]*policy.Policy{scopesPolicy(r.who.Scopes)}, nil).Bind(env)
+// bindCurrent is bind for who p is now. Who is nobody any more may do nothing.
+func (e *Engine) bindCurrent(s *state, p *auth.Principal, l auth.Link) *bound {
+	if e.who == nil {
+		return e.bind(s, p, l)
+	}
+	if now, ok := e.who(p); ok {
+		return e.bind(s, now, l)
+	}
+	return &bound{state: s, rights: s.set(nil).Bind(e.env(s, p, l))}
+}
+
+func (e *Engine) bind(s *state, p *auth.Principal, l auth.Link) *bound {
+	env := e.env(s, p, l)
+	b := &bound{state: s, rights: s.set(e.names(s, p)).Bind(env)}
+	if p.Scopes != nil {
+		b.scopes = policy.NewSet([]*policy.Policy{scopesPolicy(p.Scopes)}, nil).Bind(env)
 	}
 	return b
 }
@@ -157,8 +168,7 @@ func (e *Engine) Explain(p *auth.Principal, l auth.Link, action, resource string
 	if resource != "*" && !strings.HasPrefix(resource, "arn:") {
 		resource = e.prefix + resource
 	}
-	r := rights{engine: e, who: p, link: l}
-	b := r.bind(e.state.Load())
+	b := e.bind(e.state.Load(), p, l)
 	why := b.rights.Explain(action, resource)
 	if why.Allowed && b.scopes != nil && !b.scopes.Allows(action, []byte(resource)) {
 		return policy.Explanation{Reason: fmt.Sprintf("the scopes of the credential do not include it, though %s", why.Reason)}
