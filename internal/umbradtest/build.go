@@ -33,11 +33,8 @@ func built(tb testing.TB, build func() (string, error)) string {
 // Build builds a program of this module, such as "./examples/lamp", and returns its path.
 func Build(tb testing.TB, pkg string) string {
 	tb.Helper()
-	path, err := build(pkg)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return path
+	once, _ := builds.LoadOrStore(pkg, sync.OnceValues(func() (string, error) { return build(pkg) }))
+	return built(tb, once.(func() (string, error)))
 }
 
 // Root returns the top directory of the module. The result of a test that calls it (or builds a
@@ -58,6 +55,7 @@ func Root(tb testing.TB) string {
 var (
 	buildUmbrad  = sync.OnceValues(func() (string, error) { return build("./cmd/umbrad") })
 	buildTorture = sync.OnceValues(func() (string, error) { return build("./cmd/umbrad", "torture") })
+	builds       sync.Map // by package: func() (string, error)
 )
 
 // build puts the program, built with the given tags, into bin/test of the module, where the next test process finds it

@@ -40,7 +40,8 @@ func asLamp(id string) mqtttest.Options {
 // umbra runs the operators' program as root and returns what it prints and its exit code.
 func (l *login) umbra(t *testing.T, stdin string, args ...string) (string, int) {
 	t.Helper()
-	cmd := exec.CommandContext(wait(t), umbradtest.Build(t, "./cmd/umbra"), args...)
+	program := umbradtest.Build(t, "./cmd/umbra")
+	cmd := exec.CommandContext(wait(t), program, args...)
 	cmd.Env = append(os.Environ(), "UMBRA_SERVER="+l.URL(), "UMBRA_USER=root", "UMBRA_PASSWORD="+l.adminPassword, "XDG_CONFIG_HOME="+t.TempDir())
 	cmd.Stdin = strings.NewReader(stdin)
 	var out bytes.Buffer
