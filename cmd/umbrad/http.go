@@ -14,7 +14,7 @@ import (
 const (
 	headerTimeout  = 10 * time.Second
 	idleTimeout    = 2 * time.Minute
-	maxHeaderBytes = 64 << 10
+	maxHeaderBytes = 16 << 10 // net/http takes 4 KiB more
 )
 
 // newHTTPServer bounds the time of every request, whoever makes it: to be read, and then to be answered and its answer
@@ -29,6 +29,7 @@ func (s *server) newHTTPServer() *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnContext:       listener.WithConn,
+		ConnState:         gate.Follow,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }

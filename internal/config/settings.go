@@ -133,7 +133,7 @@ func (c *Config) tlsSettings() []Setting {
 		},
 		{
 			Name: "stranger-bytes", Group: group, Default: "64MiB", value: size[int]{&c.StrangerBytes, 1 << 20, 1 << 36},
-			Help: "memory for all clients together that have not yet proved who they are, 32 KiB for each and large packets; when it is used up the oldest of them make room",
+			Help: "memory for all clients together that have not yet proved who they are, 32 KiB for each, large packets and large headers; when it is used up the oldest of them make room",
 		},
 		{
 			Name: "connections", Group: group, Default: "0", value: integer[int]{&c.Connections, 0, 1 << 30},

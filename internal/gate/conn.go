@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -30,12 +31,17 @@ type Conn struct {
 	remote   net.Addr             // who a proxy says it is, nil for none
 	tls      *tls.ConnectionState // nil without TLS
 	peer     *auth.Principal      // by its certificate, nil for nobody
+	forHTTP  bool
+
+	reading reading
+	counts  atomic.Bool // what is read is of a client that has to prove who it is
 
 	through  bool                            // guarded by Gate.mu, as what follows
 	recheck  func(tls.ConnectionState) error // that the handshake has not asked; nil while there is none
 	stranger bool                            // counts in the budget
 	since    time.Time                       // a stranger
 	reserved int                             // of the budget, beside what each stranger costs
+	paid     int                             // the same, for what was read
 	places   []place                         // in the crowds that it is of
 }
 
@@ -53,7 +59,7 @@ func (c *Conn) begin(ctx context.Context) (forMQTT bool, err error) {
 	if c.entrance.TLS == nil {
 		return forMQTT, nil
 	}
-	conn := tls.Server(c.Conn, c.entrance.TLS.TLS())
+	conn := tls.Server(&beneath{c.Conn, c}, c.entrance.TLS.TLS())
 	if err := conn.HandshakeContext(ctx); err != nil {
 		c.tell(refusedCertificate(conn, err), err)
 		return false, fmt.Errorf("gate: TLS: %w", err)
@@ -197,8 +203,9 @@ func (c *Conn) Admit() {
 // admit is Admit for those who hold Gate.mu.
 func (c *Conn) admit() {
 	g := c.gate
-	g.Budget.Give(c.reserved)
-	c.reserved = 0
+	c.counts.Store(false)
+	g.Budget.Give(c.reserved + c.paid)
+	c.reserved, c.paid = 0, 0
 	if c.stranger {
 		c.know()
 		g.Budget.Give(strangerBytes)
@@ -210,33 +217,8 @@ func (c *Conn) admit() {
 // the connection is pushed out or closed. False means that it is, that there never is so much, or that ctx has ended
 // before there was room.
 func (c *Conn) Reserve(ctx context.Context, n int) bool {
-	g := c.gate
 	c.Release()
-	need := n + c.dues()
-	if !g.Budget.fits(n+strangerBytes) || !g.makeRoom(need, ctx.Done()) {
-		return false
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if _, ok := g.open[c]; !ok {
-		g.Budget.Give(need)
-		return false
-	}
-	c.reserved = n
-	if !c.stranger {
-		c.estrange()
-	}
-	return true
-}
-
-// dues is what c has to take of the budget to be a stranger.
-func (c *Conn) dues() int {
-	c.gate.mu.Lock()
-	defer c.gate.mu.Unlock()
-	if c.stranger {
-		return 0
-	}
-	return strangerBytes
+	return c.owe(ctx, &c.reserved, n)
 }
 
 // Release gives back what Reserve has taken. The connection stays a stranger.

@@ -44,6 +44,7 @@ func (c *Conn) join(k *crowd) {
 // estrange makes c a stranger that has just come.
 func (c *Conn) estrange() {
 	c.since, c.stranger = time.Now(), true
+	c.counts.Store(true)
 	for i, p := range c.places {
 		c.places[i].stranger = p.strangers.PushBack(c)
 	}
@@ -58,14 +59,26 @@ func (c *Conn) know() {
 	}
 }
 
-// makeRoom reserves n bytes, and pushes out old strangers for it. False means that the gate is closed, or given up.
-func (g *Gate) makeRoom(n int, givenUp <-chan struct{}) bool {
+// makeRoom reserves n bytes for c, nil for one that comes, and pushes out old strangers for it. False means that c or the
+// gate is closed, or given up.
+func (g *Gate) makeRoom(n int, c *Conn, givenUp <-chan struct{}) bool {
 	for !g.Budget.Take(n) {
+		if c != nil && !g.has(c) {
+			return false
+		}
 		if pushed, _ := g.pushOut(&g.all); !pushed && !g.pause(givenUp) {
 			return false
 		}
 	}
 	return true
+}
+
+// has reports whether c is open.
+func (g *Gate) has(c *Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.open[c]
+	return ok
 }
 
 // pushOut closes the oldest stranger of a crowd, if it is old enough. Otherwise it tells whether one will be.
@@ -127,6 +140,7 @@ func (g *Gate) enlist(c *Conn) (full *crowd, ok bool) {
 		return &c.entrance.crowd, false
 	}
 	c.since, c.stranger = time.Now(), true
+	c.counts.Store(true)
 	if len(c.entrance.Proxies) == 0 {
 		if full := g.joinAddress(c, c.source); full != nil {
 			return full, false

@@ -8,7 +8,8 @@
 // the oldest stranger is a second old, and then push it out: one that means it
 // has proved itself by then, one that only wants to occupy a place is always the
 // oldest. A client of HTTP proves itself with each request: while it does, what
-// it sends is that of a stranger, see [Conn.Reserve]. So nobody has a part of the
+// it sends is that of a stranger, its headers as soon as they are more than every
+// connection may cost, see [Follow] and [Conn.Reserve]. So nobody has a part of the
 // budget who cannot be pushed out. It is the same with the places of a listener and
 // of an address, where those are bounded: the oldest stranger there makes room for
 // who comes, and clients that are known keep their places.
@@ -93,7 +94,7 @@ type Spec struct {
 // Options of a Gate.
 type Options struct {
 	Log       *slog.Logger  // default: discard
-	Handshake time.Duration // for PROXY header and TLS; default 10 s
+	Handshake time.Duration // for PROXY header and TLS, and the longest wait for memory; default 10 s
 	Budget    *Budget       // default: no bound
 	// Connections bounds those of all listeners together, as Spec.Connections those of one; 0 for no bound.
 	Connections int
@@ -107,7 +108,7 @@ type Options struct {
 	Refused func(listener string, remote netip.Addr, cert *x509.Certificate, why error)
 }
 
-// strangerBytes is what a stranger is counted as: its buffers, its goroutine, and the handshake.
+// strangerBytes is what a stranger is counted as: its buffers, its goroutine, and a little that it has sent.
 const strangerBytes = 32 << 10
 
 // youth is how long a stranger cannot be pushed out.
@@ -158,7 +159,7 @@ func New(o Options) *Gate {
 // MQTT returns where the connections for MQTT come out. It is closed by its own Close, not by that of the gate.
 func (g *Gate) MQTT() net.Listener { return g.mqtt }
 
-// HTTP returns where the connections for HTTP come out, as [Gate.MQTT].
+// HTTP returns where the connections for HTTP come out, as [Gate.MQTT]. They are for an [http.Server] that [Follow] sees.
 func (g *Gate) HTTP() net.Listener { return g.http }
 
 // Listen opens a listener. Its connections wait for Serve.
@@ -270,7 +271,7 @@ func (g *Gate) check(c *Conn, valid func(tls.ConnectionState) error) bool {
 
 // enter takes in a connection, as soon as there is room for it.
 func (g *Gate) enter(e *entrance, raw net.Conn) {
-	if !e.rate.wait(g.done) || !g.makeRoom(strangerBytes, nil) {
+	if !e.rate.wait(g.done) || !g.makeRoom(strangerBytes, nil, nil) {
 		_ = raw.Close()
 		return
 	}
@@ -334,6 +335,7 @@ func (g *Gate) pass(c *Conn, forMQTT bool) {
 	if valid != nil && c.tls != nil && !g.check(c, valid) {
 		return
 	}
+	c.forHTTP, c.reading.headers = !forMQTT, !forMQTT
 	d := g.http
 	if forMQTT {
 		d = g.mqtt

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -212,6 +213,70 @@ func TestKnownClientsKeepNobodyOut(t *testing.T) {
 	if status, body := l.do(t, http.MethodPost, "/things/lamp/shadow", `{"state":{"desired":{"on":true}}}`, l.root); status != http.StatusOK {
 		t.Errorf("POST shadow = %d %s", status, body)
 	}
+}
+
+// TestHeadersAreBounded makes requests with headers that any token fits into, and with larger ones.
+func TestHeadersAreBounded(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:")
+	for size, want := range map[int]int{15 << 10: http.StatusNotFound, 24 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		got := exchangeWith(t, u.HTTP()).do(t, "GET /things/lamp/shadow", "X-Long: "+strings.Repeat("x", size)+"\r\n")
+		if got != want {
+			t.Errorf("a request with %d bytes of headers is answered with %d, want %d", size, got, want)
+		}
+	}
+}
+
+// TestHeadersWithoutAnEnd sends headers of many lines, of which much more memory becomes than they have bytes, and not the
+// last of them: what that costs counts as what strangers cost, also of a client that was known, and makes room for others.
+func TestHeadersWithoutAnEnd(t *testing.T) {
+	t.Parallel()
+	var lines strings.Builder
+	for i := 0; lines.Len() < 18<<10; i++ {
+		fmt.Fprintf(&lines, "%x:\r\n", i)
+	}
+	for name, isKnown := range map[string]bool{"of strangers": false, "of a client that was known": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := startLogin(t, "--store=memory:", "--stranger-bytes=8MiB", "--request-timeout=1m")
+			h := newHealth(t, l.Umbrad, mqtttest.Options{Username: "alice", Password: l.userPassword})
+			before := l.metric(t, "go_memstats_heap_inuse_bytes")
+			for range 200 {
+				e := exchangeWith(t, l.HTTP())
+				if isKnown {
+					e.do(t, "GET /things/lamp/shadow", "Authorization: Bearer "+l.token+"\r\n")
+				}
+				_, _ = io.WriteString(e, "GET / HTTP/1.1\r\nHost: localhost\r\n"+lines.String())
+			}
+			eventually(t, func() error {
+				if n := l.metric(t, "umbra_strangers_pushed_out_total"); n < 50 {
+					return fmt.Errorf("%v of them have made room", n)
+				}
+				return nil
+			})
+			if grown := l.metric(t, "go_memstats_heap_inuse_bytes") - before; grown > 32<<20 {
+				t.Errorf("they cost %v bytes, of 8 MiB for all strangers", grown)
+			}
+			h.check(t)
+		})
+	}
+}
+
+// metric returns the value of a metric.
+func (l *login) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	_, text := l.do(t, http.MethodGet, "/metrics", "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+l.token) })
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
 }
 
 // TestPagesOfOtherSites has a browser send what needs no leave of the server: a body that is plain text.
