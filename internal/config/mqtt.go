@@ -46,7 +46,7 @@ func (c *Config) principalSettings() []Setting {
 	return []Setting{
 		{
 			Name: "principal-connections", Group: group, Listener: true, Default: "0", value: integer[int]{&p.Connections, 0, 1 << 30},
-			Help: "MQTT connections and event streams at a time; further ones are refused (MQTT 5: 0x97; HTTP: 429); 0 is half of `connections`",
+			Help: "MQTT connections, and HTTP requests under way, event streams among them, at a time; further ones are refused (MQTT 5: 0x97; HTTP: 429); 0 is half of `connections`",
 		},
 		{
 			Name: "principal-sessions", Group: group, Listener: true, Default: "100000", value: integer[int]{&p.Sessions, 0, 1 << 30},

@@ -38,8 +38,8 @@ type Conn struct {
 
 	through  bool                            // guarded by Gate.mu, as what follows
 	recheck  func(tls.ConnectionState) error // that the handshake has not asked; nil while there is none
-	stranger bool                            // counts in the budget
-	since    time.Time                       // a stranger
+	standing standing                        // of a stranger counts in the budget
+	since    time.Time                       // it has that standing
 	reserved int                             // of the budget, beside what each stranger costs
 	paid     int                             // the same, for what was read
 	places   []place                         // in the crowds that it is of
@@ -206,9 +206,11 @@ func (c *Conn) admit() {
 	c.counts.Store(false)
 	g.Budget.Give(c.reserved + c.paid)
 	c.reserved, c.paid = 0, 0
-	if c.stranger {
-		c.know()
+	if c.standing == stranger {
 		g.Budget.Give(strangerBytes)
+	}
+	if c.standing != known {
+		c.become(known)
 	}
 }
 

@@ -6,56 +6,67 @@ import (
 	"time"
 )
 
+// standing is whether a connection makes room for others.
+type standing int
+
+const (
+	known    standing = iota // never
+	stranger                 // of the memory of strangers, and of places
+	idle                     // of places, when no stranger does: it is between two requests of HTTP, and a client that is known comes again
+	standings
+)
+
 // crowd is the connections that share a bound: all, those of a listener, those of an address. It is guarded by Gate.mu.
 type crowd struct {
-	bound     int // of open, 0 for none
-	open      int
-	strangers list.List  // of *Conn, by age
-	address   netip.Addr // whose connections they are; invalid for those of a listener, and for all
+	bound   int // of open, 0 for none
+	open    int
+	lines   [standings]list.List // of *Conn: those that make room, by age
+	address netip.Addr           // whose connections they are; invalid for those of a listener, and for all
 }
 
 func (k *crowd) isFull() bool { return k.bound > 0 && k.open >= k.bound }
 
-// oldest returns the stranger that has to make room first; nil when there is none.
-func (k *crowd) oldest() *Conn {
-	e := k.strangers.Front()
-	if e == nil {
-		return nil
+// oldest returns the connection that has to leave its place first; nil when there is none.
+func (k *crowd) oldest(may ...standing) *Conn {
+	for _, s := range may {
+		if e := k.lines[s].Front(); e != nil {
+			return e.Value.(*Conn)
+		}
 	}
-	return e.Value.(*Conn)
+	return nil
 }
 
 // place is where a connection is in a crowd.
 type place struct {
 	*crowd
-	stranger *list.Element // nil for a connection that is none
+	line *list.Element // nil for one that is known
 }
 
 // join makes c one of a crowd.
 func (c *Conn) join(k *crowd) {
-	p := place{crowd: k}
-	if c.stranger {
-		p.stranger = k.strangers.PushBack(c)
-	}
 	k.open++
-	c.places = append(c.places, p)
+	c.places = append(c.places, place{crowd: k})
+	c.line(len(c.places) - 1)
 }
 
-// estrange makes c a stranger that has just come.
-func (c *Conn) estrange() {
-	c.since, c.stranger = time.Now(), true
-	c.counts.Store(true)
+// become gives c a standing, from now on.
+func (c *Conn) become(s standing) {
 	for i, p := range c.places {
-		c.places[i].stranger = p.strangers.PushBack(c)
+		if p.line != nil {
+			p.lines[c.standing].Remove(p.line)
+			c.places[i].line = nil
+		}
+	}
+	c.standing, c.since = s, time.Now()
+	for i := range c.places {
+		c.line(i)
 	}
 }
 
-// know makes c a stranger no more.
-func (c *Conn) know() {
-	c.stranger = false
-	for i, p := range c.places {
-		p.strangers.Remove(p.stranger)
-		c.places[i].stranger = nil
+// line puts c at the end of a line of its crowd, if it makes room.
+func (c *Conn) line(i int) {
+	if c.standing != known {
+		c.places[i].line = c.places[i].lines[c.standing].PushBack(c)
 	}
 }
 
@@ -66,7 +77,7 @@ func (g *Gate) makeRoom(n int, c *Conn, givenUp <-chan struct{}) bool {
 		if c != nil && !g.has(c) {
 			return false
 		}
-		if pushed, _ := g.pushOut(&g.all); !pushed && !g.pause(givenUp) {
+		if pushed, _ := g.pushOut(&g.all, stranger); !pushed && !g.pause(givenUp) {
 			return false
 		}
 	}
@@ -81,10 +92,11 @@ func (g *Gate) has(c *Conn) bool {
 	return ok
 }
 
-// pushOut closes the oldest stranger of a crowd, if it is old enough. Otherwise it tells whether one will be.
-func (g *Gate) pushOut(from *crowd) (pushed, soon bool) {
+// pushOut closes the oldest connection of a crowd that has one of the standings, the first of them first, if it is old
+// enough. Otherwise it tells whether one will be.
+func (g *Gate) pushOut(from *crowd, may ...standing) (pushed, soon bool) {
 	g.mu.Lock()
-	c := from.oldest()
+	c := from.oldest(may...)
 	if c == nil || time.Since(c.since) < youth {
 		g.mu.Unlock()
 		return false, c != nil
@@ -117,7 +129,7 @@ func (g *Gate) register(c *Conn) bool {
 		if full == nil {
 			return ok
 		}
-		pushed, soon := g.pushOut(full)
+		pushed, soon := g.pushOut(full, stranger, idle)
 		if pushed {
 			continue
 		}
@@ -139,7 +151,7 @@ func (g *Gate) enlist(c *Conn) (full *crowd, ok bool) {
 	case c.entrance.isFull():
 		return &c.entrance.crowd, false
 	}
-	c.since, c.stranger = time.Now(), true
+	c.become(stranger)
 	c.counts.Store(true)
 	if len(c.entrance.Proxies) == 0 {
 		if full := g.joinAddress(c, c.source); full != nil {
@@ -181,7 +193,7 @@ func (g *Gate) recount(c *Conn) bool {
 		if full == nil {
 			return ok
 		}
-		if pushed, _ := g.pushOut(full); !pushed {
+		if pushed, _ := g.pushOut(full, stranger, idle); !pushed {
 			return false
 		}
 	}

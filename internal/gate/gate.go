@@ -12,7 +12,8 @@
 // connection may cost, see [Follow] and [Conn.Reserve]. So nobody has a part of the
 // budget who cannot be pushed out. It is the same with the places of a listener and
 // of an address, where those are bounded: the oldest stranger there makes room for
-// who comes, and clients that are known keep their places.
+// who comes, or, when all are known, the connection of HTTP that has been idle for the
+// longest. Others that are known keep their places.
 package gate
 
 import (
@@ -235,7 +236,7 @@ func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return Stats{
-		Open: int64(g.all.open), Strangers: int64(g.all.strangers.Len()), Refused: g.refused.Load(),
+		Open: int64(g.all.open), Strangers: int64(g.all.lines[stranger].Len()), Refused: g.refused.Load(),
 		PushedOut: g.pushedOut.Load(), HandshakesFailed: g.unfinished.Load(), AcceptErrors: g.failed.Load(),
 	}
 }

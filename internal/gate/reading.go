@@ -65,7 +65,7 @@ func Follow(conn net.Conn, s http.ConnState) {
 	}
 	switch s {
 	case http.StateActive: // the headers are read
-		c.reading.headers = false
+		c.wake()
 	case http.StateIdle:
 		c.rest()
 	case http.StateHijacked:
@@ -82,6 +82,19 @@ func (c *Conn) rest() {
 	c.counts.Store(true)
 	c.gate.Budget.Give(c.paid)
 	c.paid = 0
+	if c.standing == known {
+		c.become(idle)
+	}
+}
+
+// wake ends what rest began.
+func (c *Conn) wake() {
+	c.reading.headers = false
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	if c.standing == idle {
+		c.become(known)
+	}
 }
 
 // beneath is what TLS reads from.
@@ -125,7 +138,7 @@ func (c *Conn) owe(ctx context.Context, kept *int, n int) bool {
 	g.mu.Lock()
 	need, dues := max(0, n-*kept), strangerBytes
 	all := c.reserved + c.paid + need + strangerBytes
-	if c.stranger {
+	if c.standing == stranger {
 		dues = 0
 	}
 	g.mu.Unlock()
@@ -138,13 +151,14 @@ func (c *Conn) owe(ctx context.Context, kept *int, n int) bool {
 	case !open:
 		g.Budget.Give(need + dues)
 		return false
-	case c.stranger:
+	case c.standing == stranger:
 		g.Budget.Give(dues)
 	case dues == 0: // it has proved itself meanwhile
 		g.Budget.Give(need)
 		return true
 	default:
-		c.estrange()
+		c.become(stranger)
+		c.counts.Store(true)
 	}
 	*kept += need
 	return true

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -204,5 +205,27 @@ func TestHandshakeIsBounded(t *testing.T) {
 	}
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a handshake that goes on and on: %v, want the end", err)
+	}
+}
+
+// TestIdleConnectionsMakeRoom has known clients of HTTP take all places: the one that has been silent for the longest makes
+// room for who comes, and not the one whose request is under way, although that began first.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	g, addr := openHTTP(t, gate.Options{Connections: 3})
+	busy, first, second := dial(t, addr), dial(t, addr), dial(t, addr)
+	_, _ = io.WriteString(busy, "POST / HTTP/1.1\r\nHost: x\r\nKnown: yes\r\nContent-Length: 2\r\n\r\na")
+	answered(t, first, byKnown)
+	answered(t, second, byKnown)
+	answered(t, second, byKnown)
+	eventually(t, "all are known", func() bool { return g.Stats().Strangers == 0 })
+	answered(t, dial(t, addr), byKnown)
+	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection that was silent for the longest: %v, want its end", err)
+	}
+	answered(t, second, byKnown)
+	answered(t, busy, "b")
+	if s := g.Stats(); s.Open != 3 || s.PushedOut != 1 || s.Refused != 0 {
+		t.Errorf("Stats() = %+v", s)
 	}
 }

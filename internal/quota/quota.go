@@ -10,7 +10,7 @@ import (
 
 // Limits bound what one principal uses. 0 is no bound.
 type Limits struct {
-	Connections   int // MQTT connections and event streams, at a time
+	Connections   int // MQTT connections, and HTTP requests under way, at a time
 	Sessions      int // MQTT sessions, connected or not
 	Subscriptions int // of all sessions
 	Connects      int // CONNECT packets per second

@@ -18,11 +18,11 @@ type Quotas struct {
 
 var (
 	errTooManyRequests = &shadow.Error{Code: http.StatusTooManyRequests, Message: "Too Many Requests"}
-	errTooManyStreams  = &shadow.Error{Code: http.StatusTooManyRequests, Message: "Too many connections and event streams"}
+	errTooManyAtATime  = &shadow.Error{Code: http.StatusTooManyRequests, Message: "Too many connections and requests at a time"}
 )
 
-// counted is a handler that each principal may call so often, and as a stream have so many of at a time.
-func (a *api) counted(rt Route, h handler) handler {
+// counted is a handler that each principal may call so often, and so many times at once.
+func (a *api) counted(h handler) handler {
 	if a.Quotas.Of == nil {
 		return h
 	}
@@ -32,12 +32,10 @@ func (a *api) counted(rt Route, h handler) handler {
 			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 			return errTooManyRequests
 		}
-		if rt.stream {
-			if !a.Quotas.Book.Take(owner, quota.Connections, 1, most.Connections) {
-				return errTooManyStreams
-			}
-			defer a.Quotas.Book.Give(owner, quota.Connections, 1)
+		if !a.Quotas.Book.Take(owner, quota.Connections, 1, most.Connections) {
+			return errTooManyAtATime
 		}
+		defer a.Quotas.Book.Give(owner, quota.Connections, 1)
 		return h(w, r)
 	}
 }

@@ -166,7 +166,7 @@ func (a *api) routes() []Route {
 func (a *api) dispatch(routes []Route) http.Handler {
 	handlers := map[string]http.Handler{}
 	for _, rt := range routes {
-		h := a.serve(a.counted(rt, a.permit(rt, a.audited(rt, rt.checked()))))
+		h := a.serve(a.counted(a.permit(rt, a.audited(rt, rt.checked()))))
 		if !rt.stream {
 			h = a.limitTime(h)
 		}

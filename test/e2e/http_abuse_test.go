@@ -215,6 +215,25 @@ func TestKnownClientsKeepNobodyOut(t *testing.T) {
 	}
 }
 
+// TestWebSocketsBeginAsStrangers begins WebSockets on connections that are known: until their CONNECT is accepted they are
+// strangers, whatever the requests have shown.
+func TestWebSocketsBeginAsStrangers(t *testing.T) {
+	t.Parallel()
+	l := startLogin(t, "--store=memory:", "--connect-timeout=1m")
+	const sockets = 5
+	for range sockets {
+		e := exchangeWith(t, l.HTTP())
+		e.do(t, "GET /things/lamp/shadow", "Authorization: Bearer "+l.token+"\r\n")
+		_, _ = io.WriteString(e, upgrade("Authorization: Bearer "+l.token+"\r\n"))
+		if resp, err := http.ReadResponse(e.r, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("WebSocket: %v, %v", resp, err)
+		}
+	}
+	if n := l.metric(t, "umbra_strangers"); n != sockets {
+		t.Errorf("%v strangers, want %d", n, sockets)
+	}
+}
+
 // TestHeadersAreBounded makes requests with headers that any token fits into, and with larger ones.
 func TestHeadersAreBounded(t *testing.T) {
 	t.Parallel()
