@@ -116,48 +116,60 @@ func (o *outbox) pending() int {
 }
 
 // flush writes what waits, unless somebody is at it already, and then waits
-// until the client keeps up: who does not read is not read from.
-func (o *outbox) flush() {
+// until the client keeps up: who does not read is not read from. It reports
+// whether that may have taken a while.
+func (o *outbox) flush() (late bool) {
 	o.mu.Lock()
-	if !o.writing && !o.closing && o.buf != nil && len(o.buf.b) > 0 {
-		o.writing = true
+	defer o.mu.Unlock()
+	if !o.writing && !o.closing && o.waits() {
+		o.writing, late = true, true
 		o.writers.Add(1)
-		o.mu.Unlock()
-		o.write()
+		o.writeNext()
+		if o.writing = o.waits(); o.writing { // it has come from elsewhere
+			o.writers.Go(o.write)
+		}
 		o.writers.Done()
-		o.mu.Lock()
 	}
 	for o.pending() >= 2*o.limit && o.err == nil && !o.closing {
+		late = true
 		o.space.Wait()
 	}
-	o.mu.Unlock()
+	return late
 }
+
+// waits reports whether there is something to write. mu is held.
+func (o *outbox) waits() bool { return o.err == nil && o.buf != nil && len(o.buf.b) > 0 }
 
 // write writes until nothing is left. The caller has set writing.
 func (o *outbox) write() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.err == nil && o.buf != nil && len(o.buf.b) > 0 {
-		buf := o.buf
-		o.buf, o.taken = nil, len(buf.b)
-		o.mu.Unlock()
-		err := o.writeAll(buf.b)
-		o.pool.put(buf)
-		o.mu.Lock()
-		o.taken = 0
-		if o.err == nil && err != nil {
-			o.err = err
-			stuck := o.stuck()
-			o.mu.Unlock()
-			if stuck {
-				cut(o.raw)
-			}
-			_ = o.raw.Close() // wakes the reader; with TLS it may take a while
-			o.mu.Lock()
-		}
-		o.announceRoom()
+	for o.waits() {
+		o.writeNext()
 	}
 	o.writing = false
+}
+
+// writeNext writes what waits now. mu is held, and unlocked meanwhile.
+func (o *outbox) writeNext() {
+	buf := o.buf
+	o.buf, o.taken = nil, len(buf.b)
+	o.mu.Unlock()
+	err := o.writeAll(buf.b)
+	o.pool.put(buf)
+	o.mu.Lock()
+	o.taken = 0
+	if o.err == nil && err != nil {
+		o.err = err
+		stuck := o.stuck()
+		o.mu.Unlock()
+		if stuck {
+			cut(o.raw)
+		}
+		_ = o.raw.Close() // wakes the reader; with TLS it may take a while
+		o.mu.Lock()
+	}
+	o.announceRoom()
 }
 
 // stuck reports whether the client took no bytes for the write timeout. mu is held.

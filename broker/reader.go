@@ -195,9 +195,12 @@ func (c *conn) reject(code packets.Code) bool {
 	return false
 }
 
-// Read writes what the last packets have brought about, and then reads.
+// Read writes what the last packets have brought about, and then reads. The time that a client takes for what is
+// written does not count as silence.
 func (c *conn) Read(p []byte) (int, error) {
-	c.out.flush()
+	if c.out.flush() {
+		c.await()
+	}
 	n, err := c.Conn.Read(p)
 	if c.client != nil {
 		c.client.woken.Store(true)

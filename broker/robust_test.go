@@ -16,6 +16,7 @@ import (
 
 	"github.com/umbra-iot/umbra/broker"
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/test/packetio"
 )
 
 // It breaks the decoder.
@@ -253,6 +254,134 @@ func TestClientThatTakesNothingIsCutOff(t *testing.T) {
 			t.Fatal("the log says nothing of a client that was cut off")
 		}
 	}
+}
+
+// TestSlowClientThatPingsStays has a client take nothing for longer than its keep-alive, as one that has much to take and
+// a slow network: what it sends shows that it is there.
+func TestSlowClientThatPingsStays(t *testing.T) {
+	t.Parallel()
+	const n = 100 // at a time; more bytes than the system keeps for a connection
+	s := start(t, broker.Options{Limits: broker.Limits{QueueBytes: 1 << 30}})
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
+		t.Fatal(err)
+	}
+	slow := &raw{t, packetio.New(conn, 5)}
+	slow.send(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Connect},
+		Connect:     packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "slow", Clean: true, Keepalive: 2},
+		Properties:  packets.Properties{ReceiveMaximum: n},
+	})
+	slow.want(packets.Connack)
+	slow.subscribe(1, "a")
+	pub := s.connect(t, connectOptions{id: "pub"})
+	pings, pongs := 0, 0
+	ping := func() {
+		pings++
+		slow.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+	}
+	payload := strings.Repeat("x", 100<<10)
+	for i := range 2 * n {
+		if i%10 == 0 {
+			ping()
+		}
+		pub.publish(message("a", payload, 1, 1))
+	}
+	take := func(more func(messages int) bool) (acks []packets.Packet) {
+		for more(len(acks)) {
+			switch pk, err := slow.next(patience); {
+			case err != nil:
+				t.Fatalf("after %d messages and %d answers to pings: %v", len(acks), pongs, err)
+			case pk.FixedHeader.Type == packets.Publish:
+				if acks = append(acks, ackOf(packets.Puback, pk.PacketID)); len(acks)%10 == 0 {
+					ping()
+				}
+			case pk.FixedHeader.Type == packets.Pingresp:
+				pongs++
+			default:
+				t.Fatalf("packet type %d, %#x after %d messages", pk.FixedHeader.Type, pk.ReasonCode, len(acks))
+			}
+		}
+		return acks
+	}
+	slow.send(take(func(messages int) bool { return messages < n })...)
+	for range 12 {
+		<-time.After(300 * time.Millisecond)
+		ping()
+	}
+	take(func(messages int) bool { return messages < n || pongs < pings })
+	slow.ping()
+}
+
+// valve accepts connections whose writes wait for leave.
+type valve struct {
+	net.Listener
+	writes chan []byte   // what is to be written
+	leave  chan struct{} // for one of them each
+}
+
+type valveConn struct {
+	net.Conn
+	l *valve
+}
+
+func (l *valve) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &valveConn{c, l}, err
+}
+
+func (c *valveConn) Write(b []byte) (int, error) {
+	c.l.writes <- bytes.Clone(b)
+	<-c.l.leave
+	return c.Conn.Write(b)
+}
+
+// TestWhatOthersSendDoesNotKeepAClientFromBeingRead has a client that is always sent something: while that is written, what
+// it sends is read.
+func TestWhatOthersSendDoesNotKeepAClientFromBeingRead(t *testing.T) {
+	t.Parallel()
+	s := start(t, broker.Options{})
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &valve{Listener: tcp, writes: make(chan []byte, 100), leave: make(chan struct{})}
+	served := make(chan error, 1)
+	go func() { served <- s.ServeTCP(l) }()
+	t.Cleanup(func() {
+		close(l.leave)
+		s.stop()
+		<-served
+	})
+	other := s.connect(t, connectOptions{id: "other"})
+	other.subscribe(0, "heard")
+	s.addr = tcp.Addr().String()
+	c := s.dial(t, 4)
+	wrote := func(first byte) {
+		t.Helper()
+		select {
+		case b := <-l.writes:
+			if b[0] != first {
+				t.Fatalf("the server writes %x, want a packet that begins with %#x", b, first)
+			}
+		case <-time.After(patience):
+			t.Fatalf("the server does not write a packet that begins with %#x", first)
+		}
+	}
+	c.write([]byte("\x10\x0D\x00\x04MQTT\x04\x02\x00\x00\x00\x01c"))
+	wrote(0x20)
+	l.leave <- struct{}{}
+	c.write([]byte("\x82\x06\x00\x01\x00\x01a\x00"))
+	wrote(0x90) // by who reads
+	other.publish(message("a", "x", 1, 1))
+	l.leave <- struct{}{}
+	wrote(0x30) // and this not
+	c.send(message("heard", "x", 0, 0))
+	other.wantMessage("heard")
 }
 
 // stubborn accepts connections whose Close takes until it is let go.
