@@ -65,7 +65,10 @@ func (c *conn) take(pk *packets.Packet) {
 
 // isKnown reports whether there is such a protocol.
 func isKnown(pk *packets.Packet) bool {
-	name, v := string(pk.Connect.ProtocolName), wire.Version(pk.ProtocolVersion)
+	return isProtocol(string(pk.Connect.ProtocolName), wire.Version(pk.ProtocolVersion))
+}
+
+func isProtocol(name string, v wire.Version) bool {
 	return name == "MQTT" && (v == wire.V311 || v == wire.V5) || name == "MQIsdp" && v == 3
 }
 
@@ -95,22 +98,29 @@ func flawOf(pk *packets.Packet, shown propertySet) packets.Code {
 	return packets.CodeSuccess
 }
 
-// beginOfV5 is how the body of a CONNECT packet of MQTT 5 begins.
-const beginOfV5 = "\x00\x04MQTT\x05"
+// protocolSize is how many bytes the name and level of MQTT have at the beginning of a CONNECT packet.
+const protocolSize = 7
 
-// unreadable tells a client of MQTT 5 what is wrong with a CONNECT packet that is not decoded (MQTT 5, 4.13.1), of which
-// the first bytes of the body are enough. Others get no CONNACK.
+// unreadable tells what is wrong with a CONNECT packet that is not decoded, of which the first bytes of the body are
+// enough: clients of MQTT 5 (4.13.1), and those of a version that there is not [MQTT-3.1.2-2 of 3.1.1]. Others get no
+// CONNACK.
 func (c *conn) unreadable(body []byte, err error) {
-	if !bytes.HasPrefix(body, []byte(beginOfV5)) {
+	b := bodyReader{b: body}
+	name, version := string(b.take(b.uint16())), wire.Version(b.byte())
+	known := isProtocol(name, version)
+	if b.short || known && version < wire.V5 {
 		return
 	}
 	code, ok := errors.AsType[packets.Code](err)
-	if !ok || code == packets.ErrClientIdentifierNotValid { // which is no string [MQTT-1.5.4-1]
+	switch {
+	case !known:
+		code = packets.ErrUnsupportedProtocolVersion
+	case !ok || code == packets.ErrClientIdentifierNotValid: // which is no string [MQTT-1.5.4-1]
 		code = packets.ErrMalformedPacket
 	}
-	c.connected, c.version = true, wire.V5
+	c.connected, c.version = true, version
 	c.b.count.refused.Add(1)
-	c.refuse(code, true)
+	c.refuse(code, known)
 }
 
 // accept decides about the connection and gives it the session.

@@ -44,8 +44,11 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	} else if err != nil {
 		return false, err
 	}
-	if c.connected && pk.FixedHeader.Type == packets.Connect { // [MQTT-3.1.0-2]
+	switch isConnect := pk.FixedHeader.Type == packets.Connect; {
+	case c.connected && isConnect: // [MQTT-3.1.0-2]
 		return false, packets.ErrProtocolViolationSecondConnect
+	case !c.connected && !isConnect: // [MQTT-3.1.0-1]; before memory is spent on what strangers send
+		return false, packets.ErrProtocolViolationRequireFirstConnect
 	}
 	n, header, err := readLength(r)
 	if err != nil {
@@ -57,7 +60,7 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	}
 	if n+header+1 > limit { // before memory is spent on it [MQTT-3.2.2-15]
 		if pk.FixedHeader.Type == packets.Connect {
-			begin, _ := r.Peek(len(beginOfV5)) // when it does not come, neither does an answer
+			begin, _ := r.Peek(protocolSize) // when it does not come, neither does an answer
 			c.unreadable(begin, packets.ErrPacketTooLarge)
 		}
 		return false, packets.ErrPacketTooLarge
@@ -163,9 +166,6 @@ func decodeBody(pk *packets.Packet, body []byte) error {
 
 // receive handles a packet. False means that the connection has to end; why was noted with fail.
 func (c *conn) receive(pk *packets.Packet) bool {
-	if !c.connected && pk.FixedHeader.Type != packets.Connect {
-		return c.reject(packets.ErrProtocolViolationRequireFirstConnect) // [MQTT-3.1.0-1]
-	}
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		return c.publish(pk)

@@ -45,12 +45,13 @@ func TestSecondConnectEndsTheConnection(t *testing.T) {
 	})
 }
 
+// TestFirstPacketHasToBeConnect begins with other packets, of which nothing but the type is read.
 func TestFirstPacketHasToBeConnect(t *testing.T) {
 	t.Parallel()
-	s := start(t, broker.Options{})
+	s := start(t, broker.Options{Limits: broker.Limits{ConnectTimeout: time.Hour}})
 	for _, packet := range []string{
 		"\x30\x03\x00\x01a", "\x40\x02\x00\x01", "\x62\x02\x00\x01", "\x82\x06\x00\x01\x00\x01a\x00", "\xA2\x05\x00\x01\x00\x01a", "\xC0\x00",
-		"\xE0\x00", "\xF0\x00", "\x20\x02\x00\x00", "\x00\x00",
+		"\xE0\x00", "\xF0\x00", "\x20\x02\x00\x00", "\x00\x00", "\x82", "\x82\xFF\x7F", "\x30\xFF",
 	} {
 		inBoth(t, func(t *testing.T, version byte) {
 			c := s.dial(t, version)
@@ -199,12 +200,16 @@ func TestUnknownProtocolLevelIsRefusedWithACode(t *testing.T) {
 	t.Parallel()
 	s := start(t, broker.Options{})
 	for _, level := range []byte{0, 3, 6, 0x84} {
-		c := s.dial(t, v311)
-		c.write(append([]byte{packets.Connect << 4, 13}, "\x00\x04MQTT"+string([]byte{level})+"\x02\x00\x00\x00\x01c"...))
-		if pk := c.await(packets.Connack); pk.ReasonCode != 1 {
-			t.Errorf("level %d: CONNACK = %#x, want 1", level, pk.ReasonCode)
+		for _, rest := range []string{ // whatever a packet of that level is like
+			"\x02\x00\x00\x00\x01c", "\x02\x00\x00\x05\x11\x00\x00\x00\x01\x00\x01c", "",
+		} {
+			c := s.dial(t, v311)
+			c.write(append([]byte{packets.Connect << 4, byte(7 + len(rest))}, "\x00\x04MQTT"+string([]byte{level})+rest...))
+			if pk := c.await(packets.Connack); pk.ReasonCode != 1 {
+				t.Errorf("level %d: CONNACK = %#x, want 1", level, pk.ReasonCode)
+			}
+			c.wantEnd(0)
 		}
-		c.wantEnd(0)
 	}
 }
 
