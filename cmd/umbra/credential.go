@@ -203,6 +203,9 @@ func (c *credentials) newMake(name, example, long string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if cmd.Flags().Changed("scope") && len(c.request.Scopes) == 0 {
+			return usagef("--scope is empty: a token without any is not confined")
+		}
 		r := c.made()
 		r.Name = strings.Join(args, "")
 		id, secret, err := v.MakeCredential(cmd.Context(), c.kind, r)

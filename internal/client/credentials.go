@@ -26,7 +26,7 @@ type CredentialRequest struct {
 	Password string    `json:"password,omitempty"`
 	Groups   []string  `json:"groups,omitempty"`
 	Policies []string  `json:"policies,omitempty"`
-	Scopes   []string  `json:"scopes,omitempty"`
+	Scopes   []string  `json:"scopes,omitzero"` // nil does not confine a token; an empty list is refused
 	Expires  time.Time `json:"expires,omitzero"`
 }
 

@@ -39,8 +39,35 @@ type credentialRequest struct {
 	Password *string    `json:"password"` // of a user; without it he keeps the one that he has
 	Groups   *[]string  `json:"groups"`   // without them a user keeps those that he has
 	Policies *[]string  `json:"policies"`
-	Scopes   []string   `json:"scopes"` // of a token
+	Scopes   scopes     `json:"scopes"` // of a token
 	Expires  *time.Time `json:"expires"`
+}
+
+// scopes are what a token is confined to, nil for everything.
+type scopes []string
+
+// UnmarshalJSON refuses an empty list, and null: who has filtered too much is not to get a token for everything.
+func (s *scopes) UnmarshalJSON(text []byte) error {
+	if err := json.Unmarshal(text, (*[]string)(s)); err != nil {
+		return errors.New("scopes is a list of strings")
+	}
+	if len(*s) == 0 {
+		return errors.New("scopes has to list something; a token without it is not confined")
+	}
+	return nil
+}
+
+// fits refuses what a kind of objects does not have.
+func (c *credentialRequest) fits(kind string) error {
+	switch {
+	case kind == "user" && c.Name != "":
+		return refusal(http.StatusBadRequest, "A user has no name but that of the path")
+	case kind != "user" && c.Password != nil:
+		return refusal(http.StatusBadRequest, "Only a user has a password")
+	case kind != "token" && c.Scopes != nil:
+		return refusal(http.StatusBadRequest, "Only a token has scopes")
+	}
+	return nil
 }
 
 // made is a new key or token: the only time that its secret is shown.
@@ -85,15 +112,15 @@ func (a *api) listCredentials(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// readCredential reads the body of a request.
-func (a *api) readCredential(w http.ResponseWriter, r *http.Request) (c credentialRequest, err error) {
+// readCredential reads the body of a request for a kind of objects.
+func (a *api) readCredential(w http.ResponseWriter, r *http.Request, kind string) (c credentialRequest, err error) {
 	body, err := a.readBody(w, r)
 	if err != nil {
 		return c, err
 	}
 	if len(body) > 0 {
-		if err := json.Unmarshal(body, &c); err != nil {
-			return c, refusal(http.StatusBadRequest, "The body is not what a credential is made from")
+		if err := decodeStrict(body, &c); err != nil {
+			return c, refusal(http.StatusBadRequest, "The body is not what a credential is made from: %v", err)
 		}
 	}
 	if c.Name != "" {
@@ -101,7 +128,7 @@ func (a *api) readCredential(w http.ResponseWriter, r *http.Request) (c credenti
 			return c, refusal(http.StatusBadRequest, "name: %v", err)
 		}
 	}
-	return c, nil
+	return c, c.fits(kind)
 }
 
 // grant changes what a credential brings.
@@ -130,7 +157,7 @@ func (a *api) putUser(w http.ResponseWriter, r *http.Request) error {
 	if err := credential.CheckName(name); err != nil {
 		return refusal(http.StatusBadRequest, "%v", err)
 	}
-	c, err := a.readCredential(w, r)
+	c, err := a.readCredential(w, r, "user")
 	if err != nil {
 		return err
 	}
@@ -167,7 +194,7 @@ func (a *api) makeCredential(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.readCredential(w, r)
+	c, err := a.readCredential(w, r, kind)
 	if err != nil {
 		return err
 	}

@@ -171,6 +171,48 @@ func TestPolicyTest(t *testing.T) {
 	}
 }
 
+// What is misspelt, or does not belong to the kind, is not passed over: the credential would be more than it was meant to be.
+func TestCredentialsAreNoMoreThanIsAskedFor(t *testing.T) {
+	t.Parallel()
+	s, _ := administered(t)
+	for body, problem := range map[string]string{
+		`{"scope":["iot:Get*"]}`:                  "scope",
+		`{"expire":"2030-01-01T00:00:00Z"}`:       "expire",
+		`{"scopes":[]}`:                           "scopes",
+		`{"scopes":null}`:                         "scopes",
+		`{"name":"ci"} {"scopes":["iot:Get*"]}`:   "after",
+		`{"password":"long enough"}`:              "password",
+		`{"scopes":"iot:Get*"}`:                   "scopes",
+		`{"policies":["app"],"Scopes":[],"id":1}`: "copes",
+	} {
+		for _, kind := range []string{"tokens", "keys", "users/bob"} {
+			method := "POST"
+			if kind == "users/bob" {
+				method = "PUT"
+				if problem == "password" {
+					continue
+				}
+				body = strings.Replace(body, "{", `{"password":"long enough",`, 1)
+			}
+			if a := s.want(http.StatusBadRequest, method, "/v1/credentials/"+kind, body); !strings.Contains(a.body, problem) {
+				t.Errorf("%s %s: %s, want that %s is wrong", kind, body, a.body, problem)
+			}
+		}
+	}
+	s.want(http.StatusBadRequest, "POST", "/v1/credentials/keys", `{"scopes":["iot:Get*"]}`)
+	s.want(http.StatusBadRequest, "PUT", "/v1/credentials/users/bob", `{"password":"long enough","scopes":["iot:Get*"]}`)
+	s.want(http.StatusBadRequest, "PUT", "/v1/credentials/users/bob", `{"password":"long enough","name":"root"}`)
+	for _, kind := range []string{"users", "keys", "tokens"} {
+		if a := s.want(http.StatusOK, "GET", "/v1/credentials/"+kind, ""); a.body != `{"credentials":[]}` {
+			t.Errorf("%s were made: %s", kind, a.body)
+		}
+	}
+	s.want(http.StatusCreated, "POST", "/v1/credentials/tokens", `{"name":"ci","scopes":["iot:Get*"],"expires":"2030-01-01T00:00:00Z"}`)
+	if a := s.want(http.StatusOK, "GET", "/v1/credentials/tokens", ""); !strings.Contains(a.body, `"scopes":["iot:Get*"]`) {
+		t.Errorf("the scopes are lost: %s", a.body)
+	}
+}
+
 // What operators do is recorded, whether it succeeds or not.
 func TestAudit(t *testing.T) {
 	t.Parallel()

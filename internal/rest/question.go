@@ -1,8 +1,6 @@
 package rest
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -51,9 +49,7 @@ func (a *api) readQuestion(w http.ResponseWriter, r *http.Request) (q question, 
 	if err != nil {
 		return q, err
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
+	if err := decodeStrict(body, &q); err != nil {
 		return q, refusal(http.StatusBadRequest, "Invalid question: %v", err)
 	}
 	if q.Principal == "" || q.Action == "" || q.Resource == "" {

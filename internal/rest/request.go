@@ -1,7 +1,9 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -74,6 +76,19 @@ func intParam(r *http.Request, name string, low, high, byDefault int) (int, erro
 		return 0, refusal(http.StatusBadRequest, "%s must be a number from %d to %d", name, low, high)
 	}
 	return n, nil
+}
+
+// decodeStrict takes one JSON value without unknown members out of a body: one that is misspelt is not passed over.
+func decodeStrict(body []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is something after the document")
+	}
+	return nil
 }
 
 // boolParam returns a query parameter that is true or false, in any case; false when it is absent.

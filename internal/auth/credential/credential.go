@@ -49,10 +49,12 @@ type AccessKey struct {
 
 // Token is a bearer token.
 type Token struct {
-	Grant  `yaml:",inline"`
-	Name   string   `json:"name,omitempty" yaml:"name,omitempty"`
-	Scopes []string `json:"scopes,omitempty" yaml:"scopes,omitempty,flow"`
-	Hash   string   `json:"hash" yaml:"hash"` // SHA-256 of the secret part, in hex
+	Grant `yaml:",inline"`
+	Name  string `json:"name,omitempty" yaml:"name,omitempty"`
+	Hash  string `json:"hash" yaml:"hash"` // SHA-256 of the secret part, in hex
+
+	// Scopes are as in auth.Principal: nil does not confine, an empty list, which files may not have, confines to nothing.
+	Scopes []string `json:"scopes,omitzero" yaml:"scopes,omitempty,flow"`
 }
 
 // MaxName is the length of the longest name, in bytes.

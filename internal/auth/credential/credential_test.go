@@ -1,6 +1,7 @@
 package credential_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,13 +85,32 @@ func TestFile(t *testing.T) {
 	if d := cmp.Diff(f, got); d != "" {
 		t.Errorf("ReadFile gives something else than was written (-want +got):\n%s", d)
 	}
-	for _, bad := range []string{"users: {alice: {hash: secret}}", "users: {'a b': {hash: x}}", "keys: {AKIA: {}}", "tokens: {x: {}}", "user: {}", "- x", ": :"} {
+	for _, bad := range []string{"users: {alice: {hash: secret}}", "users: {'a b': {hash: x}}", "keys: {AKIA: {}}", "tokens: {x: {}}", "tokens: {x: {hash: " + token.Hash + ", scopes: []}}", "user: {}", "- x", ": :"} {
 		if err := os.WriteFile(name, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := credential.ReadFile(name); err == nil {
 			t.Errorf("ReadFile takes %q", bad)
 		}
+	}
+}
+
+// An empty list of scopes confines to nothing. It does not become none, which confines to everything.
+func TestEmptyScopes(t *testing.T) {
+	t.Parallel()
+	_, _, token := credential.NewToken("ci", []string{}, credential.Grant{})
+	text, err := json.Marshal(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again credential.Token
+	if err := json.Unmarshal(text, &again); err != nil || again.Principal("x").Scopes == nil {
+		t.Errorf("%s becomes %+v, %v", text, again, err)
+	}
+	name := filepath.Join(t.TempDir(), "users.yaml")
+	f := &credential.File{Tokens: map[string]credential.Token{"x": token}}
+	if err := f.Write(name); err == nil {
+		t.Error("an empty list of scopes is written to a file")
 	}
 }
 

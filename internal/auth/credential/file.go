@@ -58,13 +58,19 @@ func (f *File) check() error {
 		if len(t.Hash) != 64 {
 			errs = append(errs, fmt.Errorf("token %q has no SHA-256", id))
 		}
+		if t.Scopes != nil && len(t.Scopes) == 0 {
+			errs = append(errs, fmt.Errorf("token %q has scopes and lists none", id))
+		}
 	}
 	return errors.Join(errs...)
 }
 
 // Write replaces a file at once. A new one is readable by its owner only, one that is there keeps owner and mode: see
-// [atomicfile.Write].
+// [atomicfile.Write]. What ReadFile would refuse is not written.
 func (f *File) Write(name string) error {
+	if err := f.check(); err != nil {
+		return fmt.Errorf("credential: %w", err)
+	}
 	text, err := yaml.Marshal(f)
 	if err != nil {
 		return fmt.Errorf("credential: %w", err)
