@@ -219,7 +219,7 @@ func statusOf(i *pki.Issued, now time.Time) string {
 // certError gives an error of the authority its exit code.
 func certError(err error) error {
 	switch {
-	case errors.Is(err, pki.ErrUnknown):
+	case errors.Is(err, pki.ErrUnknown), errors.Is(err, pki.ErrNoKey):
 		return failf(exitNotFound, "%w", err)
 	case errors.Is(err, os.ErrNotExist):
 		return failf(exitNotFound, "%w; 'umbra cert init' makes an authority", err)

@@ -66,8 +66,13 @@ const (
 	RSA   Key = "rsa"   // 2048 bits, the authority's own 3072
 )
 
-// ErrExists is in the error of a file that would have been overwritten.
-var ErrExists = errors.New("pki: exists already")
+// Errors of an authority.
+var (
+	// ErrExists is in the error of a file that would have been overwritten.
+	ErrExists = errors.New("pki: exists already")
+	// ErrNoKey is in the error of an authority whose private key is not there.
+	ErrNoKey = errors.New("pki: the authority's private key is not here")
+)
 
 // Options of an authority.
 type Options struct {
@@ -84,7 +89,8 @@ type Authority struct {
 	key  crypto.Signer
 }
 
-// Init makes a new authority with an empty revocation list in dir.
+// Init makes a new authority with an empty revocation list in dir. It changes nothing where there is a file of one, or of
+// a server.
 func Init(dir string, o Options) (*Authority, error) {
 	if o.Name == "" {
 		o.Name = "Umbra CA"
@@ -95,12 +101,15 @@ func Init(dir string, o Options) (*Authority, error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
 	}
-	if err := os.MkdirAll(filepath.Join(dir, issuedDir), 0o700); err != nil {
-		return nil, fmt.Errorf("pki: %w", err)
+	if err := absent(dir, CAKey, CACert, CRL, ServerName+".key", ServerName+".pem"); err != nil {
+		return nil, err
 	}
 	key, err := newKey(o.Key, authorityRSA)
 	if err != nil {
 		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, issuedDir), 0o700); err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber:          newSerial(),
@@ -126,13 +135,16 @@ func Init(dir string, o Options) (*Authority, error) {
 	return a, a.writeList(nil, o.Now)
 }
 
-// Open reads the authority of dir.
+// Open reads the authority of dir. The error is ErrNoKey when its private key is kept elsewhere.
 func Open(dir string) (*Authority, error) {
 	cert, err := readCertificate(filepath.Join(dir, CACert))
 	if err != nil {
 		return nil, err
 	}
 	data, err := os.ReadFile(filepath.Join(dir, CAKey))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: bring %s", ErrNoKey, filepath.Join(dir, CAKey))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
@@ -147,6 +159,9 @@ func Open(dir string) (*Authority, error) {
 	signer, ok := key.(crypto.Signer)
 	if !ok {
 		return nil, fmt.Errorf("pki: %s cannot sign", CAKey)
+	}
+	if own, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(cert.PublicKey) {
+		return nil, fmt.Errorf("pki: %s is the key of another authority than %s", CAKey, CACert)
 	}
 	return &Authority{dir: dir, cert: cert, key: signer}, nil
 }
@@ -174,7 +189,8 @@ type Issued struct {
 }
 
 // Issue makes a key and a certificate. Those of a device are in NAME.pem and
-// NAME.key, those of a server in server.pem and server.key.
+// NAME.key, those of a server in server.pem and server.key. When writing them fails, the
+// certificate may be recorded all the same: so it can be revoked.
 func (a *Authority) Issue(r Request) (*Issued, error) {
 	if r.Now.IsZero() {
 		r.Now = time.Now()
@@ -199,14 +215,17 @@ func (a *Authority) Issue(r Request) (*Issued, error) {
 	if r.Hosts != nil {
 		file = ServerName
 	}
-	write := writeNew
-	if r.Force {
-		write = atomicfile.Write
-	}
-	if err := writePair(a.dir, file, der, key, write); err != nil {
-		return nil, err
+	write := atomicfile.Write
+	if !r.Force {
+		write = writeNew
+		if err := absent(a.dir, file+".key", file+".pem"); err != nil {
+			return nil, err
+		}
 	}
 	if err := writeNew(a.record(cert), pemOf("CERTIFICATE", der), modePublic); err != nil {
+		return nil, err
+	}
+	if err := writePair(a.dir, file, der, key, write); err != nil {
 		return nil, err
 	}
 	issued := describe(cert)
@@ -313,6 +332,19 @@ func writePair(dir, name string, cert []byte, key crypto.Signer, write func(stri
 
 func pemOf(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// absent refuses what would overwrite a file.
+func absent(dir string, names ...string) error {
+	for _, name := range names {
+		file := filepath.Join(dir, name)
+		if _, err := os.Lstat(file); err == nil {
+			return fmt.Errorf("%w: %s", ErrExists, file)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("pki: %w", err)
+		}
+	}
+	return nil
 }
 
 // writeNew writes a file that must not exist yet.

@@ -6,11 +6,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/umbra-iot/umbra/internal/pki"
 )
@@ -139,6 +142,97 @@ func TestNothingOutlivesTheAuthority(t *testing.T) {
 	}
 	if time.Until(issued.NotAfter) > 24*time.Hour {
 		t.Errorf("the certificate ends %v, after its authority", issued.NotAfter)
+	}
+}
+
+// listing returns the names and contents of the files of a directory.
+func listing(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(dir, path))
+		all[path] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// An authority whose key is kept elsewhere, or whose files are only in part there, is not touched by another Init, and
+// a key that is not its own signs nothing.
+func TestPartsOfAnAuthority(t *testing.T) {
+	t.Parallel()
+	for _, gone := range []string{pki.CAKey, pki.CACert, pki.CRL, "all"} {
+		dir := t.TempDir()
+		ca, err := pki.Init(dir, pki.Options{})
+		if err == nil {
+			_, err = ca.Issue(pki.Request{Name: "umbra", Hosts: []string{"localhost"}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{pki.CAKey, pki.CACert, pki.CRL} {
+			if gone == name || gone == "all" {
+				if err := os.Remove(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		before := listing(t, dir)
+		if _, err := pki.Init(dir, pki.Options{}); !errors.Is(err, pki.ErrExists) {
+			t.Errorf("Init without %s = %v, want ErrExists", gone, err)
+		}
+		if d := cmp.Diff(before, listing(t, dir)); d != "" {
+			t.Errorf("Init without %s changes something:\n%s", gone, d)
+		}
+	}
+	dir, other := t.TempDir(), t.TempDir()
+	for _, d := range []string{dir, other} {
+		if _, err := pki.Init(d, pki.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(filepath.Join(other, pki.CAKey), filepath.Join(dir, pki.CAKey)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki.Open(dir); err == nil {
+		t.Error("an authority opens with the key of another one")
+	}
+	if _, err := pki.Open(other); !errors.Is(err, pki.ErrNoKey) {
+		t.Errorf("Open without the key = %v, want ErrNoKey", err)
+	}
+}
+
+// A certificate is recorded before anybody can have it: whatever fails, it can be revoked.
+func TestIssueThatFails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca, err := pki.Init(dir, pki.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "lamp.pem"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ca.Issue(pki.Request{Name: "lamp"}); !errors.Is(err, pki.ErrExists) {
+		t.Errorf("Issue = %v, want ErrExists", err)
+	}
+	if list, err := pki.List(dir); err != nil || len(list) != 0 {
+		t.Errorf("a certificate that was not issued is recorded: %v, %v", list, err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "lamp.key")); err == nil {
+		t.Error("there is a key without a certificate")
+	}
+	if _, err := ca.Issue(pki.Request{Name: "lamp", Force: true}); err == nil {
+		t.Error("a directory is replaced")
+	}
+	if revoked, err := ca.Revoke("lamp", time.Now()); err != nil || len(revoked) != 1 {
+		t.Errorf("Revoke = %v, %v; want the certificate whose file could not be written", revoked, err)
 	}
 }
 
