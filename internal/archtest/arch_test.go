@@ -100,7 +100,7 @@ var allowed = map[string][]string{
 
 	// Who gets in.
 	"internal/tlsfiles":        {"internal/reload"},
-	"internal/pki":             {"internal/atomicfile", "internal/filelock"},
+	"internal/pki":             {"internal/atomicfile", "internal/auth", "internal/filelock"},
 	"internal/gate":            {"broker/listener", "internal/auth", "internal/tlsfiles", "github.com/pires/go-proxyproto", xsync},
 	"internal/auth/password":   {"golang.org/x/crypto"},
 	"internal/auth/sigv4":      {},

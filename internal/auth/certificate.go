@@ -11,6 +11,10 @@ import (
 	"slices"
 )
 
+// ThingURI begins the URI that a certificate of umbra cert has beside its common name. The name of the thing follows,
+// escaped as a segment of a path.
+const ThingURI = "urn:umbra:thing:"
+
 // CertificateID returns the SHA-256 of a certificate in hex, which is what AWS IoT calls its id.
 func CertificateID(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)

@@ -129,7 +129,7 @@ func (c *Config) tlsSettings() []Setting {
 		},
 		{
 			Name: "tls-identity", Group: group, Default: "cn", value: choice{&c.TLS.Identity, identities()},
-			Help: "which part of a client certificate is the name of the thing: `cn` (common name), `uri` (first URI of the subject alternative names) or `id` (SHA-256 of the certificate)",
+			Help: "which part of a client certificate is the name of the thing: `cn` (common name), `uri` (first URI of the subject alternative names, without `urn:umbra:thing:`) or `id` (SHA-256 of the certificate)",
 		},
 		{
 			Name: "stranger-bytes", Group: group, Default: "64MiB", value: size[int]{&c.StrangerBytes, 1 << 20, 1 << 36},

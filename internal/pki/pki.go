@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/internal/atomicfile"
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // Names of the files of an authority.
@@ -43,9 +44,6 @@ const (
 	ServerName = "server" // of server.pem and server.key
 	issuedDir  = "issued"
 )
-
-// ThingURI begins the name that a device's certificate has beside its common name.
-const ThingURI = "urn:umbra:thing:"
 
 const (
 	backdate     = time.Hour // for clocks that are behind
@@ -273,7 +271,7 @@ func (r *Request) identify(t *x509.Certificate) error {
 		return fmt.Errorf("pki: %q is no name for a device", r.Name)
 	}
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	t.URIs = []*url.URL{{Scheme: "urn", Opaque: strings.TrimPrefix(ThingURI, "urn:") + url.PathEscape(r.Name)}}
+	t.URIs = []*url.URL{{Scheme: "urn", Opaque: strings.TrimPrefix(auth.ThingURI, "urn:") + url.PathEscape(r.Name)}}
 	return nil
 }
 

@@ -183,6 +183,18 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// The URI in a certificate of umbra cert names the thing as its common name does.
+func TestIdentityByURI(t *testing.T) {
+	t.Parallel()
+	s := startSecure(t, "--tls-identity=uri")
+	s.issue(t, "lamp")
+	lamp := s.mustConnect(t, "mqtts", s.config(t, "lamp"), mqtttest.Options{ClientID: "lamp"})
+	publish(t, lamp, "$aws/things/lamp/shadow/update", `{"state":{"reported":{"on":true}}}`)
+	if status, body := s.get(t, s.config(t, "lamp"), "/things/lamp/shadow"); status != http.StatusOK {
+		t.Errorf("lamp gets its shadow: %d %s", status, body)
+	}
+}
+
 // TestRevocation ends a connection whose certificate is revoked, and lets it not come back.
 func TestRevocation(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -16,7 +18,7 @@ type Identity string
 // The parts that can be the name.
 const (
 	CommonName Identity = "cn"  // of the subject, which has to have exactly one
-	URI        Identity = "uri" // the first of the subject alternative names
+	URI        Identity = "uri" // the first of the subject alternative names, without auth.ThingURI
 	ID         Identity = "id"  // SHA-256 of the certificate
 )
 
@@ -48,6 +50,16 @@ func FromConnection(s tls.ConnectionState, from Identity) (*auth.Principal, erro
 	return p, nil
 }
 
+// nameOf returns the name that a URI gives: what follows [auth.ThingURI], or all of it.
+func nameOf(u *url.URL) string {
+	if escaped, ok := strings.CutPrefix(u.String(), auth.ThingURI); ok {
+		if name, err := url.PathUnescape(escaped); err == nil {
+			return name
+		}
+	}
+	return u.String()
+}
+
 // FromCertificate returns the principal of a client certificate, which the TLS
 // handshake has verified. Its ID is the certificate's own, whatever it says of
 // its owner; only the name comes from what is written in it. A certificate that
@@ -63,7 +75,7 @@ func FromCertificate(cert *x509.Certificate, from Identity) (*auth.Principal, er
 		p.Name = id
 	case URI:
 		if len(cert.URIs) > 0 {
-			p.Name = cert.URIs[0].String()
+			p.Name = nameOf(cert.URIs[0])
 		}
 	default:
 		if names := p.Attributes["Subject.CommonName"]; len(names) == 1 {

@@ -60,7 +60,12 @@ func TestIdentityOfCertificates(t *testing.T) {
 		{certificate(t, ""), authn.CommonName, ""},
 		{certificate(t, "", "lamp,CN=plug"), authn.CommonName, "lamp,CN=plug"},
 		{certificate(t, "", "*"), authn.CommonName, "*"}, // policies take it literally
-		{certificate(t, "urn:umbra:thing:lamp", "plug"), authn.URI, "urn:umbra:thing:lamp"},
+		{certificate(t, "urn:umbra:thing:lamp", "plug"), authn.URI, "lamp"},
+		{certificate(t, "urn:umbra:thing:plant%2Flamp%202", "plug"), authn.URI, "plant/lamp 2"},
+		{certificate(t, "urn:umbra:thing:", "plug"), authn.URI, ""},
+		{certificate(t, "urn:umbra:thing", "plug"), authn.URI, "urn:umbra:thing"},
+		{certificate(t, "urn:umbra:things:lamp", "plug"), authn.URI, "urn:umbra:things:lamp"},
+		{certificate(t, "spiffe://plant/urn:umbra:thing:lamp", "plug"), authn.URI, "spiffe://plant/urn:umbra:thing:lamp"},
 		{certificate(t, "", "plug"), authn.URI, ""},
 	} {
 		p, err := authn.FromCertificate(tt.cert, tt.from)
