@@ -39,6 +39,7 @@ func (s *server) openAuthentication(cfg *config.Config) error {
 	who := authn.Options{
 		Methods: methods, Directory: s.directory, Passwords: password.NewChecker(password.Options{Parallel: cfg.PasswordChecks}),
 		Skew: cfg.Skew, BodyBytes: cfg.Broker.PayloadBytes, Reserve: s.reserve, Log: s.log, Failed: s.loginFailed,
+		Certificates: s.certificateCounts,
 	}
 	if cfg.JWT.Keys != "" {
 		if who.JWT, err = newJWTs(cfg, s.log); err != nil {

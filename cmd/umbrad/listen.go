@@ -26,11 +26,26 @@ import (
 // filesInterval is how often files are looked at.
 const filesInterval = time.Second
 
-// listening is a listener that is open.
+// listening is a listener.
 type listening struct {
 	config.Listener
-	addr net.Addr
+	addr net.Addr         // nil until it is open
 	tls  *tlsfiles.Config // nil without TLS
+}
+
+// prepare reads the files of TLS of all listeners, before anything of the last run is sent: they say whose certificates
+// count.
+func (s *server) prepare() (err error) {
+	for _, l := range s.cfg.All() {
+		ln := &listening{Listener: l}
+		if l.Kind.IsTLS() {
+			if ln.tls, err = tlsfiles.Load(filesOf(l)); err != nil {
+				return fmt.Errorf("%s: %w", l.Kind, err)
+			}
+		}
+		s.listeners = append(s.listeners, ln)
+	}
+	return nil
 }
 
 // listen opens all listeners.
@@ -46,7 +61,7 @@ func (s *server) listen(ctx context.Context) error {
 	}
 	s.gate = gate.New(o)
 	s.metrics.Gate(s.gate.Stats)
-	for _, l := range s.cfg.All() {
+	for _, l := range s.listeners {
 		if err := s.open(ctx, l); err != nil {
 			s.gate.Close()
 			return fmt.Errorf("%s: %w", l.Kind, err)
@@ -55,28 +70,27 @@ func (s *server) listen(ctx context.Context) error {
 	return nil
 }
 
-func (s *server) open(ctx context.Context, l config.Listener) error {
-	ln := &listening{Listener: l}
+func (s *server) open(ctx context.Context, l *listening) (err error) {
 	spec := gate.Spec{
-		Name: l.Name(), Kind: l.Kind, Address: l.Address, Proxies: l.Proxies, Connections: l.Connections, Rate: l.Rate,
+		Name: l.Name(), Kind: l.Kind, Address: l.Address, TLS: l.tls, Proxies: l.Proxies, Connections: l.Connections, Rate: l.Rate,
 	}
-	if l.Kind.IsTLS() {
-		var err error
-		if ln.tls, err = tlsfiles.Load(filesOf(l)); err != nil {
-			return err
-		}
-		spec.TLS = ln.tls
+	if l.tls != nil {
 		spec.Identify = func(state tls.ConnectionState) (*auth.Principal, error) {
-			return authn.FromConnection(state, authn.Identity(l.TLS.Identity))
+			return authn.FromConnection(state, authn.Identity(l.TLS.Identity), tlsfiles.Chains(state), l.tls.Counts)
 		}
 	}
-	var err error
-	if ln.addr, err = s.gate.Listen(ctx, spec); err != nil {
+	if l.addr, err = s.gate.Listen(ctx, spec); err != nil {
 		return err
 	}
-	s.listeners = append(s.listeners, ln)
-	s.log.Info("listening", "listener", l.Kind, "address", ln.addr.String(), "auth", strings.Join(l.Auth, ","))
+	s.log.Info("listening", "listener", l.Kind, "address", l.addr.String(), "auth", strings.Join(l.Auth, ","))
 	return nil
+}
+
+// certificateCounts reports whether a client certificate with these chains counts on one of the listeners.
+func (s *server) certificateCounts(chains []byte) bool {
+	return slices.ContainsFunc(s.listeners, func(l *listening) bool {
+		return l.tls != nil && slices.Contains(l.Auth, string(authn.Certificate)) && l.tls.Counts(chains)
+	})
 }
 
 // checkFiles finds what is wrong with the files of TLS and of keys for JWT before anything is opened, and what is weak.
@@ -206,6 +220,7 @@ func (s *server) refresh(l *listening, force bool) {
 	if until, stale := l.tls.Stale(now); stale {
 		s.log.Warn("revocation list should have been replaced", "listener", l.Name(), "until", until)
 	}
+	s.endStale() // at first: who is cut off leaves a will
 	s.gate.Recheck(l.Name(), func(state tls.ConnectionState) error { return l.tls.Check(state, time.Now()) })
 }
 

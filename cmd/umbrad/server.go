@@ -146,7 +146,7 @@ func newServer(ctx context.Context, cfg *config.Config, store statestore.Store, 
 	s.strangers = gate.NewBudget(cfg.StrangerBytes)
 	options.Strangers = s.strangers
 	s.setLimits(&options)
-	if err := s.openAuthentication(cfg); err != nil {
+	if err := errors.Join(s.prepare(), s.openAuthentication(cfg)); err != nil {
 		return nil, err
 	}
 	if s.authn != nil {

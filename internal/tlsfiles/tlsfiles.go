@@ -61,11 +61,10 @@ type loaded struct {
 	tls     *tls.Config
 	clients *x509.CertPool // nil for none
 	lists   []*x509.RevocationList
-	revoked map[revocation]bool
-}
 
-// revocation is an entry of a revocation list: serial numbers are those of an issuer.
-type revocation struct{ issuer, serial string }
+	authorities map[mark]bool // of clients
+	revoked     map[mark]bool // what they have issued
+}
 
 // Load reads the files.
 func Load(f Files) (*Config, error) {
@@ -135,7 +134,7 @@ func (c *Config) load() (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tlsfiles: certificate %s with key %s: %w", c.files.Cert, c.files.Key, err)
 	}
-	l := &loaded{revoked: map[revocation]bool{}}
+	l := &loaded{authorities: map[mark]bool{}, revoked: map[mark]bool{}}
 	l.tls = &tls.Config{
 		MinVersion:       c.files.MinVersion,
 		CipherSuites:     cipherSuites(),
@@ -157,6 +156,7 @@ func (c *Config) load() (*loaded, error) {
 	l.clients = x509.NewCertPool()
 	for _, a := range authorities {
 		l.clients.AddCert(a)
+		l.authorities[authorityMark(a)] = true
 	}
 	l.tls.ClientCAs = l.clients
 	if c.files.CRL == "" {
@@ -195,7 +195,7 @@ func (c *Config) Check(s tls.ConnectionState, now time.Time) error {
 // check looks whether a certificate of the client's chain is revoked. It is called for resumed connections too.
 func (l *loaded) check(s tls.ConnectionState, _ time.Time) error {
 	for _, cert := range s.PeerCertificates {
-		if l.revoked[revocation{string(cert.RawIssuer), cert.SerialNumber.String()}] {
+		if l.revoked[issuedMark(cert.RawIssuer, cert.SerialNumber)] {
 			return ErrRevoked
 		}
 	}
@@ -244,7 +244,7 @@ func (l *loaded) readLists(file string, authorities []*x509.Certificate) error {
 		}
 		l.lists = append(l.lists, list)
 		for _, entry := range list.RevokedCertificateEntries {
-			l.revoked[revocation{string(list.RawIssuer), entry.SerialNumber.String()}] = true
+			l.revoked[issuedMark(list.RawIssuer, entry.SerialNumber)] = true
 		}
 	}
 	return nil

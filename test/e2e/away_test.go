@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/umbradtest"
@@ -33,6 +34,16 @@ func startUsers(t *testing.T, users map[string]credential.User, args ...string) 
 	l.write(t, &credential.File{Users: users})
 	l.Umbrad = umbradtest.Start(t, append([]string{"--users=" + l.file}, args...)...)
 	return l
+}
+
+// startCertified is a umbrad for certificates, that keeps what there is over a crash; the user root may do everything.
+func startCertified(t *testing.T, args ...string) (*secure, *login) {
+	t.Helper()
+	l := &login{file: filepath.Join(t.TempDir(), "users.yaml"), adminPassword: everyPassword}
+	l.write(t, &credential.File{Users: map[string]credential.User{"root": userWith(t, "admin")}})
+	s := startSecure(t, append([]string{"--store=pebble:" + t.TempDir(), "--users=" + l.file}, args...)...)
+	l.Umbrad = s.Umbrad
+	return s, l
 }
 
 // await waits until a request of a user for the retained messages, which need a policy, has a status.
@@ -102,11 +113,7 @@ func TestConditionsOfTheConnectionHoldOverACrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	users := filepath.Join(t.TempDir(), "users.yaml")
-	if err := (&credential.File{Users: map[string]credential.User{"root": userWith(t, "admin")}}).Write(users); err != nil {
-		t.Fatal(err)
-	}
-	s := startSecure(t, "--store=pebble:"+t.TempDir(), "--users="+users, "--policies="+policies)
+	s, _ := startCertified(t, "--policies="+policies)
 	s.issue(t, "lamp")
 	s.issue(t, "pump")
 	o := mqtttest.Options{Version: mqtttest.V5, ClientID: "lamp", Keep: true}
@@ -214,4 +221,69 @@ func TestMessagesAreKeptForWhoMayHaveThemNow(t *testing.T) {
 	for _, name := range []string{"gone", "changed"} {
 		wantPayloads(t, dial(t, l.MQTT(), asUser(name)), "when they might", "when they might again")
 	}
+}
+
+// TestWillsOfRevokedCertificates revokes a certificate: what its connections leave is not sent, at once or later, while umbrad
+// runs or when it is not there.
+func TestWillsOfRevokedCertificates(t *testing.T) {
+	t.Parallel()
+	start := func(t *testing.T) (*secure, *login, *mqtttest.Client) {
+		t.Helper()
+		s, l := startCertified(t, "--default-policies=operator")
+		s.issue(t, "lamp")
+		s.issue(t, "evil")
+		root := dial(t, s.MQTT(), asUser("root"))
+		subscribe(t, root, "wills/#", "$aws/things/+/shadow/update/accepted")
+		return s, l, root
+	}
+	connect := func(t *testing.T, s *secure, thing, id, topic string, delay time.Duration) *mqtttest.Client {
+		t.Helper()
+		o := dying(mqtttest.Options{Version: mqtttest.V5, ClientID: id, Keep: true, WillDelay: delay}, topic)
+		if topic != "wills/"+id {
+			o.Will.Payload = []byte(`{"state":{"reported":{"a":1}}}`)
+		}
+		return s.mustConnect(t, "mqtts", s.config(t, thing), o)
+	}
+	revoke := func(t *testing.T, s *secure) {
+		t.Helper()
+		if _, err := s.ca.Revoke("evil", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("while umbrad is not there", func(t *testing.T) {
+		t.Parallel()
+		s, _, _ := start(t)
+		connect(t, s, "lamp", "lamp", "wills/lamp", 0)
+		connect(t, s, "evil", "evil", "wills/evil", 0)
+		connect(t, s, "evil", "evil2", "$aws/things/evil/shadow/update", 0)
+		s.Kill()
+		revoke(t, s)
+		s.Restart()
+		root := dial(t, s.MQTT(), asUser("root"))
+		publish(t, root, "wills/x", "end")
+		wantPayloads(t, root, "will of lamp")
+	})
+	t.Run("while they are connected, and before their wills are due", func(t *testing.T) {
+		t.Parallel()
+		s, l, root := start(t)
+		evil := connect(t, s, "evil", "evil", "wills/evil", 0)
+		evil2 := connect(t, s, "evil", "evil2", "$aws/things/evil/shadow/update", 0)
+		connect(t, s, "evil", "evil3", "wills/evil3", time.Hour).Abort()
+		connect(t, s, "lamp", "lamp3", "wills/lamp3", time.Hour).Abort()
+		revoke(t, s)
+		for _, c := range []*mqtttest.Client{evil, evil2} {
+			select {
+			case <-c.Done():
+			case <-wait(t).Done():
+				t.Fatal("a connection whose certificate was revoked goes on")
+			}
+		}
+		for _, id := range []string{"evil3", "lamp3"} { // with the session ends the delay of its will
+			if status, body := l.do(t, http.MethodDelete, "/connections/"+id+"?cleanSession=true", "", l.root); status != http.StatusOK {
+				t.Errorf("DELETE /connections/%s = %d %s", id, status, body)
+			}
+		}
+		publish(t, root, "wills/x", "end")
+		wantPayloads(t, root, "will of lamp3")
+	})
 }

@@ -23,6 +23,7 @@ type Options struct {
 	Keep      bool          // a persistent session: clean start off, expiry one hour
 	KeepAlive time.Duration // 0 is none; the client sends no pings
 	Will      *Message
+	WillDelay time.Duration                               // in seconds; MQTT 5 only
 	Username  string                                      // "" for none
 	Password  string                                      // "" for none; needs a Username
 	HoldAcks  bool                                        // leave QoS 1 and 2 messages unacknowledged

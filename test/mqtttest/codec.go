@@ -40,6 +40,7 @@ const (
 	propResponseTopic = 0x08
 	propCorrelation   = 0x09
 	propSessionExpiry = 0x11
+	propWillDelay     = 0x18
 	propReasonString  = 0x1F
 )
 
@@ -129,7 +130,8 @@ func AppendConnect(dst []byte, o Options) []byte {
 	b = appendString(b, o.ClientID)
 	if w := o.Will; w != nil {
 		if o.version() == V5 {
-			b = append(b, 0)
+			b = append(b, 5, propWillDelay)
+			b = binary.BigEndian.AppendUint32(b, uint32(o.WillDelay.Seconds()))
 		}
 		b = appendString(b, w.Topic)
 		b = appendString(b, string(w.Payload))

@@ -49,6 +49,10 @@ type Options struct {
 	Passwords *password.Checker
 	JWT       *JWTs     // nil when the method is not used
 	Webhook   *Webhooks // nil when the method is not used
+	// Certificates reports whether a client certificate of an earlier run, with the proof that FromConnection got, counts
+	// now, whatever its time. It is quick, and takes no lock that is held while certificates are taken back. Nil when
+	// nobody can tell.
+	Certificates func(proof []byte) bool
 
 	Skew      time.Duration // of clocks, for signatures; default 5 min
 	BodyBytes int           // of signed requests; default 128 KiB
@@ -114,6 +118,10 @@ func (a *Authenticator) Recall(p *auth.Principal) {
 	case auth.JWT:
 		if a.JWT != nil && p.Proof != nil {
 			a.JWT.follow(p)
+		}
+	case auth.Certificate:
+		if a.Certificates != nil && p.Proof != nil {
+			followCertificate(p, a.Certificates)
 		}
 	}
 }

@@ -25,13 +25,16 @@ const (
 // maxName bounds a name that comes from a certificate: the longest name of a thing.
 const maxName = 128
 
-// FromConnection is FromCertificate for a connection whose client has shown one. It counts as long as all certificates
-// up to the authority do.
-func FromConnection(s tls.ConnectionState, from Identity) (*auth.Principal, error) {
+// FromConnection is FromCertificate for a connection whose client has shown one. Its time is over when that of a
+// certificate up to the authority is. Counts reports whether what proof stands for counts, whatever its time; see
+// Options.
+func FromConnection(s tls.ConnectionState, from Identity, proof []byte, counts func(proof []byte) bool) (*auth.Principal, error) {
 	p, err := FromCertificate(s.PeerCertificates[0], from)
 	if err != nil {
 		return nil, err
 	}
+	p.Proof = proof
+	followCertificate(p, counts)
 	var last time.Time // that one of the chains counts
 	for _, chain := range s.VerifiedChains {
 		end := chain[0].NotAfter
@@ -58,6 +61,16 @@ func nameOf(u *url.URL) string {
 		}
 	}
 	return u.String()
+}
+
+// followCertificate has p know when his certificate is revoked, or its authority removed.
+func followCertificate(p *auth.Principal, counts func(proof []byte) bool) {
+	p.Standing = func() auth.Standing {
+		if !counts(p.Proof) {
+			return auth.Withdrawn
+		}
+		return auth.Unchanged
+	}
 }
 
 // FromCertificate returns the principal of a client certificate, which the TLS

@@ -106,9 +106,43 @@ func TestConnectionEndsWithItsAuthority(t *testing.T) {
 		{[][]*x509.Certificate{{leaf, until(5)}, {leaf, until(7)}, {leaf, until(6)}}, 7},
 	} {
 		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: test.chains}
-		p, err := authn.FromConnection(state, authn.CommonName)
+		p, err := authn.FromConnection(state, authn.CommonName, nil, func([]byte) bool { return true })
 		if err != nil || !p.Expires.Equal(time.Unix(int64(test.want)*3600, 0)) {
 			t.Errorf("of %d chains: until %v, %v; want hour %d", len(test.chains), p.Expires, err, test.want)
+		}
+	}
+}
+
+// A certificate whose time is over does not count any more, but what was done with it is trusted, other than when it is revoked;
+// in an earlier run, too.
+func TestStandingOfCertificates(t *testing.T) {
+	t.Parallel()
+	cert := certificate(t, "", "lamp")
+	cert.NotAfter = time.Now().Add(time.Hour)
+	revoked := false
+	counts := func(proof []byte) bool { return !revoked && string(proof) == "proof" }
+	state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}
+	p, err := authn.FromConnection(state, authn.CommonName, []byte("proof"), counts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recalled := *p
+	recalled.Standing = nil
+	authn.New(authn.Options{Certificates: counts}).Recall(&recalled)
+	for _, step := range []struct {
+		at                time.Time
+		revoked           bool
+		counts, withdrawn bool
+	}{
+		{time.Now(), false, true, false},
+		{time.Now().Add(2 * time.Hour), false, false, false},
+		{time.Now(), true, false, true},
+	} {
+		revoked = step.revoked
+		for _, p := range []*auth.Principal{p, &recalled} {
+			if p.CountsAt(step.at) != step.counts || p.Withdrawn() != step.withdrawn {
+				t.Errorf("%+v: counts: %t, is withdrawn: %t", step, p.CountsAt(step.at), p.Withdrawn())
+			}
 		}
 	}
 }
