@@ -35,42 +35,16 @@ func (c *conn) serve() error {
 // false when the connection has to end.
 func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 	pk := packets.Packet{ProtocolVersion: byte(c.version)} // large
-	first, err := r.ReadByte()
+	header, err := c.header(r, &pk.FixedHeader)
 	if err != nil {
 		return false, err
 	}
-	if err := pk.FixedHeader.Decode(first); errors.Is(err, packets.ErrProtocolViolationQosOutOfRange) {
-		return false, packets.ErrMalformedPacket // MQTT 5, 3.3.1.2
-	} else if err != nil {
-		return false, err
-	}
-	switch isConnect := pk.FixedHeader.Type == packets.Connect; {
-	case c.connected && isConnect: // [MQTT-3.1.0-2]
-		return false, packets.ErrProtocolViolationSecondConnect
-	case !c.connected && !isConnect: // [MQTT-3.1.0-1]; before memory is spent on what strangers send
-		return false, packets.ErrProtocolViolationRequireFirstConnect
-	}
-	n, header, err := readLength(r)
-	if err != nil {
-		return false, err
-	}
-	limit := c.limits.packetBytes()
-	if !c.connected {
-		limit = min(limit, c.limits.ConnectBytes)
-	}
-	if n+header+1 > limit { // before memory is spent on it [MQTT-3.2.2-15]
-		if pk.FixedHeader.Type == packets.Connect {
-			begin, _ := r.Peek(protocolSize) // when it does not come, neither does an answer
-			c.unreadable(begin, packets.ErrPacketTooLarge)
-		}
-		return false, packets.ErrPacketTooLarge
-	}
+	n := pk.FixedHeader.Remaining
 	release := c.reserve(n)
 	if release == nil {
 		return false, packets.ErrServerBusy
 	}
 	defer release()
-	pk.FixedHeader.Remaining = n
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r, body); err != nil {
 		return false, err
@@ -81,11 +55,62 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 		}
 		return false, err
 	}
+	if !c.connected {
+		release := c.reserve(decodedSize(&pk))
+		if release == nil {
+			return false, packets.ErrServerBusy
+		}
+		defer release()
+	}
 	more = c.receive(&pk)
 	if more && pk.FixedHeader.Type == packets.Publish {
 		c.slowDown(n)
 	}
 	return more, nil
+}
+
+// header reads the fixed header of a packet that may come now and is not too large. It returns how many bytes the
+// remaining length has in it.
+func (c *conn) header(r *bufio.Reader, fh *packets.FixedHeader) (size int, err error) {
+	first, err := r.ReadByte()
+	if err != nil {
+		return 0, err
+	}
+	if err := fh.Decode(first); errors.Is(err, packets.ErrProtocolViolationQosOutOfRange) {
+		return 0, packets.ErrMalformedPacket // MQTT 5, 3.3.1.2
+	} else if err != nil {
+		return 0, err
+	}
+	switch isConnect := fh.Type == packets.Connect; {
+	case c.connected && isConnect: // [MQTT-3.1.0-2]
+		return 0, packets.ErrProtocolViolationSecondConnect
+	case !c.connected && !isConnect: // [MQTT-3.1.0-1]; before memory is spent on what strangers send
+		return 0, packets.ErrProtocolViolationRequireFirstConnect
+	}
+	if fh.Remaining, size, err = readLength(r); err != nil {
+		return 0, err
+	}
+	limit := c.limits.packetBytes()
+	if !c.connected {
+		limit = min(limit, c.limits.ConnectBytes)
+	}
+	if 1+size+fh.Remaining <= limit {
+		return size, nil
+	}
+	if !c.connected { // before memory is spent on it
+		begin, _ := r.Peek(protocolSize) // when it does not come, neither does an answer
+		c.unreadable(begin, packets.ErrPacketTooLarge)
+	}
+	return 0, packets.ErrPacketTooLarge // [MQTT-3.2.2-15]
+}
+
+// userPropertySize is what a user property takes in memory beside its bytes: two strings.
+const userPropertySize = 32
+
+// decodedSize is what a CONNECT packet takes in memory beside its bytes, for as long as its client proves who it is: its
+// user properties, and those of the will, which are in the packet and in the will.
+func decodedSize(pk *packets.Packet) int {
+	return userPropertySize * (len(pk.Properties.User) + 2*len(pk.Connect.WillProperties.User))
 }
 
 // readLength reads the remaining length of a packet, which has size bytes.

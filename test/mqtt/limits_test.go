@@ -78,6 +78,32 @@ func TestMemoryOfStrangersIsReserved(t *testing.T) {
 	if len(b) > 0 {
 		t.Error("a small packet needs a reservation")
 	}
+	// Decoded, user properties take more memory than in the packet.
+	properties := packets.Properties{User: make([]packets.UserProperty, 600)}
+	for name, edit := range map[string]func(*packets.Packet){
+		"CONNECT": func(pk *packets.Packet) { pk.Properties = properties },
+		"a will": func(pk *packets.Packet) {
+			willOn("a", "x")(pk)
+			pk.Connect.WillProperties = properties
+		},
+	} {
+		c := s.dial(t, v5)
+		pk := packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Connect},
+			Connect:     packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "c", Clean: true},
+		}
+		edit(&pk)
+		c.send(pk)
+		select {
+		case n := <-b:
+			if n < 600*32 {
+				t.Errorf("%d bytes are reserved for 600 user properties of %s", n, name)
+			}
+		case <-time.After(patience):
+			t.Fatalf("nothing is reserved for the user properties of %s", name)
+		}
+		c.wantEnd(0)
+	}
 }
 
 func TestLimitOfSubscriptions(t *testing.T) {
