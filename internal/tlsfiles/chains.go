@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"errors"
 	"math/big"
 )
 
@@ -38,10 +39,16 @@ func Chains(s tls.ConnectionState) []byte {
 }
 
 // Counts reports whether a client certificate that was verified earlier, perhaps in an earlier run, counts by the files
-// as they are now, whatever its time: whether there is a chain of which no certificate is revoked, up to an authority of
-// the bundle. It is quick, and takes no lock.
-func (c *Config) Counts(chains []byte) bool {
-	l := c.loaded.Load()
+// as they are now, whatever its time. It is quick, and takes no lock.
+func (c *Config) Counts(chains []byte) bool { return c.loaded.Load().count(chains) == nil }
+
+// errAuthority is the error of a certificate whose authority is not in the bundle any more.
+var errAuthority = errors.New("tlsfiles: the authority of the client certificate does not count")
+
+// count looks for a chain of which no certificate is revoked, up to an authority of the bundle, and says why there is
+// none. It is not only for what the client has sent: an authority of the bundle may be revoked by another one.
+func (l *loaded) count(chains []byte) error {
+	err := errAuthority
 	for len(chains) > 0 {
 		const size = 2 * sha256.Size
 		end := min(1+int(chains[0])*size, len(chains))
@@ -49,12 +56,13 @@ func (c *Config) Counts(chains []byte) bool {
 		chains = chains[end:]
 		for ; len(chain) >= size; chain = chain[size:] {
 			if l.revoked[mark(chain[:sha256.Size])] {
+				err = ErrRevoked
 				break
 			}
 			if l.authorities[mark(chain[sha256.Size:size])] {
-				return true
+				return nil
 			}
 		}
 	}
-	return false
+	return err
 }

@@ -2,9 +2,13 @@ package tlsfiles_test
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -91,4 +95,130 @@ func renewed(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// signer is an authority, or who has a certificate of one.
+type signer struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+// sign makes a certificate with a name, for a key or, with nil, a new one. An authority without an issuer signs for itself.
+func sign(t *testing.T, name string, isCA bool, issuer *signer, key *ecdsa.PrivateKey) *signer {
+	t.Helper()
+	var err error
+	if key == nil {
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: isCA, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if isCA {
+		template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
+	}
+	if issuer == nil {
+		issuer = &signer{template, key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.cert, key.Public(), issuer.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &signer{cert, key}
+}
+
+// writeChain writes certificates into a file.
+func writeChain(t *testing.T, file string, chain ...*signer) {
+	t.Helper()
+	var text []byte
+	for _, s := range chain {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.cert.Raw})...)
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writeList writes the revocation list of an authority.
+func writeList(t *testing.T, file string, by *signer, revoked ...*signer) {
+	t.Helper()
+	template := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	for _, s := range revoked {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{
+			SerialNumber: s.cert.SerialNumber, RevocationTime: time.Now(),
+		})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, template, by.cert, by.key)
+	if err == nil {
+		err = os.WriteFile(file, der, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A certificate counts by a chain of which nothing is revoked, whichever certificates of it the client sends.
+func TestRevokedIntermediate(t *testing.T) {
+	t.Parallel()
+	root, other := sign(t, "root", true, nil, nil), sign(t, "other", true, nil, nil)
+	between := sign(t, "between", true, root, nil)
+	again := sign(t, "between", true, other, between.key) // the same authority, by another root
+	leaf := sign(t, "lamp", false, between, nil)
+	key, err := x509.MarshalPKCS8PrivateKey(leaf.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name          string
+		bundle, shown []*signer
+		ok            bool // after between was revoked
+	}{
+		{"all that there is", []*signer{root, between}, []*signer{leaf, between}, false},
+		{"the leaf alone", []*signer{root, between}, []*signer{leaf}, false},
+		{"the chain to the root", []*signer{root}, []*signer{leaf, between}, false},
+		{"two chains", []*signer{root, other}, []*signer{leaf, between, again}, true},
+		{"another chain than that which was revoked", []*signer{root, between, other, again}, []*signer{leaf}, true},
+	} {
+		dir, _ := authority(t)
+		f := files(dir, tlsfiles.Required)
+		f.ClientCA, f.CRL = filepath.Join(dir, "clients.pem"), filepath.Join(dir, "clients.crl")
+		writeChain(t, f.ClientCA, test.bundle...)
+		writeList(t, f.CRL, root)
+		writeChain(t, filepath.Join(dir, "leaf.pem"), test.shown...)
+		if err := os.WriteFile(filepath.Join(dir, "leaf.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := load(t, f)
+		before, err := shake(t, c, dir, "leaf")
+		if err != nil {
+			t.Errorf("%s, before the revocation: %v", test.name, err)
+			continue
+		}
+		writeList(t, f.CRL, root, between)
+		if _, err := c.Reload(true); err != nil {
+			t.Fatal(err)
+		}
+		want := func(what string, err error) {
+			t.Helper()
+			if test.ok && err != nil || !test.ok && !errors.Is(err, tlsfiles.ErrRevoked) {
+				t.Errorf("%s, %s: %v, want it to be allowed: %t", test.name, what, err, test.ok)
+			}
+		}
+		_, err = shake(t, c, dir, "leaf")
+		want("a new connection", err)
+		want("one that was there", c.Check(before, time.Now()))
+		if got := c.Counts(tlsfiles.Chains(before)); got != test.ok {
+			t.Errorf("%s: the certificate counts: %t", test.name, got)
+		}
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -170,36 +171,25 @@ func (c *Config) load() (*loaded, error) {
 // would be accepted today.
 func (c *Config) Check(s tls.ConnectionState, now time.Time) error {
 	l := c.loaded.Load()
-	if len(s.PeerCertificates) == 0 {
-		if c.files.ClientCert == Required {
-			return errors.New("tlsfiles: no client certificate")
-		}
-		return nil
-	}
-	if l.clients == nil {
-		return nil
-	}
-	rest := x509.NewCertPool()
-	for _, cert := range s.PeerCertificates[1:] {
-		rest.AddCert(cert)
-	}
-	_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{
-		Roots: l.clients, Intermediates: rest, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	if err != nil {
-		return fmt.Errorf("tlsfiles: client certificate: %w", err)
+	if len(s.PeerCertificates) == 0 && c.files.ClientCert == Required {
+		return errors.New("tlsfiles: no client certificate")
 	}
 	return l.check(s, now)
 }
 
-// check looks whether a certificate of the client's chain is revoked. It is called for resumed connections too.
-func (l *loaded) check(s tls.ConnectionState, _ time.Time) error {
-	for _, cert := range s.PeerCertificates {
-		if l.revoked[issuedMark(cert.RawIssuer, cert.SerialNumber)] {
-			return ErrRevoked
-		}
+// check looks whether one of the chains of the client's certificate, if it has one, counts. It is called for resumed
+// connections too.
+func (l *loaded) check(s tls.ConnectionState, now time.Time) error {
+	if len(s.PeerCertificates) == 0 || l.clients == nil {
+		return nil
 	}
-	return nil
+	s.VerifiedChains = slices.DeleteFunc(slices.Clone(s.VerifiedChains), func(chain []*x509.Certificate) bool {
+		return slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.Before(c.NotBefore) || now.After(c.NotAfter) })
+	})
+	if len(s.VerifiedChains) == 0 {
+		return errors.New("tlsfiles: the time of the client certificate is over")
+	}
+	return l.count(Chains(s))
 }
 
 // Stale returns the time at which the first revocation list should have been
