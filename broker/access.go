@@ -102,6 +102,7 @@ func (c *conn) mayOwn(cl *client, now int64) bool {
 		return true
 	}
 	c.tell(slog.LevelWarn, "connection denied: the session belongs to another principal", "principal", c.principal.String(), "owner", cl.principal.String())
+	c.b.denied(c.principal, c.link, auth.Connect, c.clientID, "the session belongs to "+cl.principal.String())
 	return false
 }
 

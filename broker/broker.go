@@ -77,6 +77,10 @@ type Options struct {
 	// everybody may do everything.
 	Guard auth.Guard
 
+	// Denied is told what a principal may not do on a topic or client id whatever the guard says, and why. It returns
+	// soon. With nil nobody is told.
+	Denied func(p *auth.Principal, l auth.Link, a auth.Action, name, why string)
+
 	// Mappings translate between plain topics and shadows; nil for none, now and later.
 	Mappings *mapping.Set
 
@@ -105,7 +109,8 @@ type Broker struct {
 	profile   Profile
 	quiet     *quiet.Log // for what clients can bring about as often as they like
 	clock     func() time.Time
-	guard     auth.Guard         // nil: everything is allowed
+	guard     auth.Guard // nil: everything is allowed
+	denied    func(p *auth.Principal, l auth.Link, a auth.Action, name, why string)
 	who       auth.Authenticator // nil: everybody is anonymous
 	origins   []string
 	version   string
@@ -153,6 +158,9 @@ func New(o Options) (*Broker, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Denied == nil {
+		o.Denied = func(*auth.Principal, auth.Link, auth.Action, string, string) {}
+	}
 	limits, err := o.Limits.withDefaults()
 	if err != nil {
 		return nil, err
@@ -164,6 +172,7 @@ func New(o Options) (*Broker, error) {
 		profile:  o.Profile,
 		clock:    o.Now,
 		guard:    o.Guard,
+		denied:   o.Denied,
 		who:      o.Authenticator,
 		origins:  o.Origins,
 		version:  o.Version,

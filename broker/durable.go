@@ -380,7 +380,7 @@ func (r *restorer) restore(c *client) error {
 	if err != nil {
 		return err
 	}
-	w.owner, w.principal = c.principal, known(c.principal)
+	w.owner, w.principal, w.link = c.principal, known(c.principal), c.link
 	if kept := c.rights.Load(); kept != nil {
 		w.rights = kept.Rights
 	}

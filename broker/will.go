@@ -28,6 +28,7 @@ type will struct {
 	epoch    int64           // version number of the connection; not stored
 	rights   auth.Rights     // nil: everything is allowed
 	owner    *auth.Principal // whose it is; nil for nobody
+	link     auth.Link       // of its connection
 
 	principal string // of the client, "" for nobody in particular
 }
@@ -65,7 +66,7 @@ func (c *conn) checkWill() packets.Code {
 	w := c.will
 	w.clientID = c.clientID
 	w.message.Publisher = c.clientID
-	w.owner, w.principal, w.rights = c.principal, known(c.principal), c.rights
+	w.owner, w.principal, w.link, w.rights = c.principal, known(c.principal), c.link, c.rights
 	if err := w.message.Validate(); err != nil {
 		return packets.ErrTopicNameInvalid
 	}
@@ -95,8 +96,12 @@ func (b *Broker) sendWill(c *client, w *will) {
 		expire(&m, w.expiry, b.now())
 	}
 	message := wire.NewMessage(m)
-	if w.owner.Withdrawn() || !mayPublish(w.rights, message) {
-		w.tell(b, "will denied")
+	withdrawn := w.owner.Withdrawn()
+	if withdrawn || !mayPublish(w.rights, message) {
+		w.tell(b, "will denied", "principal", w.owner.String(), "withdrawn", withdrawn)
+		if withdrawn { // else the guard knows
+			b.denied(w.owner, w.link, auth.Publish, m.Topic, "the credential was taken back")
+		}
 		b.count.forbidden.Add(1)
 		c.left(w)
 		return

@@ -59,9 +59,20 @@ func (s *server) known(id string) (*auth.Principal, bool) { return s.directory.P
 // current returns who somebody is by his credential as it is now.
 func (s *server) current(p *auth.Principal) (*auth.Principal, bool) { return s.directory.Current(p) }
 
-// denied records what somebody was not allowed to do.
+// denied records what policies do not allow somebody.
 func (s *server) denied(p *auth.Principal, l auth.Link, action, resource string) {
-	r := audit.Record{Principal: p.String(), Action: action, Resource: resource, Outcome: audit.Denied, ClientID: l.ClientID}
+	s.recordDenial(p, l, action, resource, "")
+}
+
+// refused records what the MQTT server does not allow somebody, and why.
+func (s *server) refused(p *auth.Principal, l auth.Link, a auth.Action, name, why string) {
+	s.recordDenial(p, l, a.String(), a.Resource()+name, why)
+}
+
+func (s *server) recordDenial(p *auth.Principal, l auth.Link, action, resource, detail string) {
+	r := audit.Record{
+		Principal: p.String(), Action: action, Resource: resource, Outcome: audit.Denied, Detail: detail, ClientID: l.ClientID,
+	}
 	if l.Remote.IsValid() {
 		r.Remote = l.Remote.String()
 	}

@@ -150,7 +150,7 @@ func newServer(ctx context.Context, cfg *config.Config, store statestore.Store, 
 		return nil, err
 	}
 	if s.authn != nil {
-		options.Authenticator, options.Guard = s.authn, s.engine
+		options.Authenticator, options.Guard, options.Denied = s.authn, s.engine, s.refused
 	}
 	var err error
 	if s.broker, err = broker.New(options); err != nil {

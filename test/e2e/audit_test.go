@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/auth/sigv4"
 	"github.com/umbra-iot/umbra/test/mqtttest"
 )
@@ -199,5 +200,49 @@ func TestRefusedCertificatesAreRecorded(t *testing.T) {
 	})
 	if log := s.Log(); !strings.Contains(log, "certificate is revoked") {
 		t.Errorf("the log does not tell of a certificate that is revoked: %s", log)
+	}
+}
+
+// TestDenialsBesidePoliciesAreRecorded tries to take over a session, and removes a user before a will is due: policies allow both.
+func TestDenialsBesidePoliciesAreRecorded(t *testing.T) {
+	t.Parallel()
+	users := map[string]credential.User{"root": userWith(t, "admin"), "bob": userWith(t, "operator"), "alice": userWith(t, "operator")}
+	l := startUsers(t, users, "--store=memory:")
+	leave(dial(t, l.MQTT(), asUser("alice")))
+	bob := asUser("bob")
+	bob.ClientID = "alice"
+	l.refusal(t, bob)
+	late := dying(asUser("bob"), "wills/bob")
+	late.WillDelay = time.Hour
+	dial(t, l.MQTT(), late).Abort()
+	eventually(t, func() error {
+		if _, body := l.do(t, http.MethodGet, "/connections/bob", "", l.root); !strings.Contains(body, `"connected":false`) {
+			return fmt.Errorf("the connection is %s", body)
+		}
+		return nil
+	})
+	delete(users, "bob")
+	l.write(t, &credential.File{Users: users})
+	l.await(t, "bob", http.StatusUnauthorized)
+	if status, body := l.do(t, http.MethodDelete, "/connections/bob?cleanSession=true", "", l.root); status != http.StatusOK { // the will is due
+		t.Fatalf("DELETE = %d %s", status, body)
+	}
+	_, text := l.do(t, http.MethodGet, "/v1/audit?outcome=denied", "", l.root)
+	var list struct {
+		Records []struct{ Principal, Action, Resource, Detail, ClientID, Remote string }
+	}
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range list.Records {
+		got = append(got, strings.Join([]string{r.Principal, r.Action, r.Resource, r.Detail, r.ClientID, r.Remote}, "|"))
+	}
+	want := []string{
+		"user:bob|iot:Publish|topic/wills/bob|the credential was taken back|bob|127.0.0.1",
+		"user:bob|iot:Connect|client/alice|the session belongs to user:alice|alice|127.0.0.1",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the records are %q, want %q", got, want)
 	}
 }
