@@ -94,7 +94,8 @@ func (c *conn) tell(level slog.Level, text string, attrs ...any) {
 // mayOwn reports whether the session of cl, as far as there is one, is that of the principal of c. A
 // session from a time without authentication is dropped for whoever comes first. The mutex of cl is held.
 func (c *conn) mayOwn(cl *client, now int64) bool {
-	if c.b.guard == nil || cl.principal.Owner() == c.principal.Owner() || cl.conn == nil && cl.will == nil && cl.sess.Over(now) {
+	over := cl.conn == nil && cl.will == nil && cl.leaving == nil && cl.sess.Over(now)
+	if over || c.b.guard == nil || cl.principal.Owner() == c.principal.Owner() {
 		return true
 	}
 	if cl.principal.IsAnonymous() {
@@ -128,8 +129,13 @@ func known(p *auth.Principal) string {
 // box makes rights fit for an atomic pointer.
 type box struct{ auth.Rights }
 
-// setOwner makes the session that of the principal of its connection k. mu is held.
+// setOwner makes the session that of the principal of its connection k. A will that nobody in particular has left, and that
+// is still being asked for, is not stored any more: the next run would take it for that of the new owner. mu is held.
 func (c *client) setOwner(k *conn) {
+	if c.leaving != nil && c.principal.Owner() != k.owner {
+		c.leaving = nil
+		c.setWill(c.will)
+	}
 	c.principal, c.link = k.principal, k.link
 	if k.rights != nil {
 		c.rights.Store(&box{k.rights})

@@ -313,6 +313,51 @@ func TestSessionBelongsToItsPrincipal(t *testing.T) {
 	}
 }
 
+// A will that is still being asked for is that of its owner, whoever comes with the client id, over a restart too.
+func TestWillUnderWayBelongsToItsPrincipal(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		owner func(*packets.Packet)
+		code  byte // for somebody else
+		done  int  // wills, after the restart
+	}{
+		{as("alice", "secret"), 0x87, 1},
+		{func(*packets.Packet) {}, 0, 0}, // the session of nobody is dropped for whoever comes
+	} {
+		o := broker.Options{Authenticator: visitors{}, Guard: &denials{}}
+		s := start(t, o)
+		dying := s.connect(t, connectOptions{id: "c", edit: func(pk *packets.Packet) {
+			test.owner(pk)
+			withWill(update, `{"state":{"reported":{"a":1}}}`, nil)(pk)
+		}})
+		held, release := make(chan struct{}), make(chan struct{})
+		s.store.Intercept(func(func() []error) []error {
+			close(held)
+			<-release
+			return []error{errKilled}
+		})
+		_ = dying.conn.Close()
+		<-held
+		if _, ack := s.tryConnect(t, login("bob", "c")); ack.ReasonCode != test.code {
+			t.Errorf("CONNACK of somebody else = %#x, want %#x", ack.ReasonCode, test.code)
+		}
+		close(release)
+		s = s.kill(t, o)
+		if n := s.Stats().Requests; n > int64(test.done) {
+			t.Errorf("%d requests by wills after the restart, want %d", n, test.done)
+		}
+		eventually(t, "the will is done", func() bool {
+			list, err := s.things.Changes(t.Context(), shadow.ID{Thing: "lamp"}, 0, 10)
+			for _, entry := range list {
+				if by := entry.Author; by.Principal != "user:alice" {
+					t.Fatalf("the will is by %+v", by)
+				}
+			}
+			return err == nil && len(list) == test.done
+		})
+	}
+}
+
 // Sessions from a time without authentication are for nobody.
 func TestSessionOfNobodyIsDropped(t *testing.T) {
 	t.Parallel()
