@@ -97,7 +97,10 @@ func (a *app) newPolicyPut() *cobra.Command {
 
 A policy that is built in or comes from a file stays as it is, unless --replace puts this one in its place:
 for all who have it, by default or because it is attached. 'umbra policy rm' brings the old one back, as soon
-as the new one is attached to nobody.`,
+as the new one is attached to nobody.
+
+Warnings on stderr tell of actions, condition keys and variables that Umbra does not know: they are
+misspelt, or AWS's alone. The policy is stored all the same.`,
 		Args: arguments(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			doc, err := a.readFile(args[1])
@@ -108,7 +111,14 @@ as the new one is attached to nobody.`,
 			if err != nil {
 				return err
 			}
-			return explained(c.PutPolicy(cmd.Context(), args[0], doc, replace), " (--replace)")
+			p, err := c.PutPolicy(cmd.Context(), args[0], doc, replace)
+			if err != nil {
+				return explained(err, " (--replace)")
+			}
+			for _, w := range p.Warnings {
+				a.note("warning: %s", w)
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&replace, "replace", false, "take the place of a policy that is built in or comes from a file")

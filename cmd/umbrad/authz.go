@@ -35,13 +35,17 @@ func newEngine(cfg *config.Config, o authz.Options) (*authz.Engine, error) {
 	return e, nil
 }
 
-// checkPolicies finds what is wrong with the files of policies, and what is weak.
+// checkPolicies finds what is wrong with the files of policies, and what is weak or perhaps misspelt in them.
 func checkPolicies(cfg *config.Config) (weak []string, err error) {
 	e, err := newEngine(cfg, authz.Options{})
 	if err != nil {
 		return nil, err
 	}
-	return weakPolicies(cfg, e), nil
+	weak = weakPolicies(cfg, e)
+	for _, d := range e.Doubts() {
+		weak = append(weak, "policies: "+d)
+	}
+	return weak, nil
 }
 
 // authorize makes the parts that authorization needs. Where nobody is asked who he is everything stays allowed.

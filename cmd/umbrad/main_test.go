@@ -181,6 +181,11 @@ func TestEventStreamEnds(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	configs := filepath.Join(umbradtest.Root(t), "internal", "config", "testdata")
+	policies := t.TempDir()
+	const misspelt = `{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "iot:Conect", "Resource": "*"}}`
+	if err := os.WriteFile(filepath.Join(policies, "x.json"), []byte(misspelt), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args []string
 		code int
@@ -194,6 +199,7 @@ func TestCheck(t *testing.T) {
 		{[]string{"--check", "UMBRA_HTPP=:0"}, 0, "warning: UMBRA_HTPP is not a setting"},
 		{[]string{"--check", "--store=redis://127.0.0.1:66379"}, 2, "--store: 66379 is no port"},
 		{[]string{"--check", "--store=redis://127.0.0.1/zero"}, 2, "zero"},
+		{[]string{"--check", "--policies=" + policies}, 0, `warning: policies: x: line 1, column 80: action "iot:Conect"`},
 		{[]string{"--mqtt=0.0.0.0:0"}, 2, "not a loopback address"},
 		{[]string{"--no-such-flag"}, 2, "--no-such-flag"},
 		{[]string{"--version"}, 0, "umbrad "},

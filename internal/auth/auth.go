@@ -36,6 +36,9 @@ const (
 	Webhook     Kind = "webhook"   // accepted by a custom authenticator
 )
 
+// Kinds returns all kinds.
+func Kinds() []Kind { return []Kind{Anonymous, User, Certificate, AccessKey, Token, JWT, Webhook} }
+
 // GroupPrefix begins the name of a group where principals may stand too, for
 // instance as the target of a policy: "group:operators".
 const GroupPrefix = "group:"

@@ -21,6 +21,9 @@ func CertificateID(c *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// alternative begins the names of attributes that are subject alternative names.
+const alternative = "Subject.AlternativeName."
+
 // CertificateAttributes returns what policy variables tell of a certificate, as
 // in the AWS document "X.509 certificate AWS IoT Core policy variables". Only
 // attributes that the certificate has are in it.
@@ -31,7 +34,6 @@ func CertificateAttributes(c *x509.Certificate) map[string][]string {
 	if c.SerialNumber != nil {
 		add(a, "SerialNumber", c.SerialNumber.Text(16))
 	}
-	const alternative = "Subject.AlternativeName."
 	add(a, alternative+"RFC822Name", c.EmailAddresses...)
 	add(a, alternative+"DNSName", c.DNSNames...)
 	for _, u := range c.URIs {
@@ -42,6 +44,19 @@ func CertificateAttributes(c *x509.Certificate) map[string][]string {
 	}
 	add(a, "AvailableKeys", slices.Sorted(maps.Keys(a))...)
 	return a
+}
+
+// CertificateAttributeNames returns the names of all attributes that a certificate may have, see [CertificateAttributes].
+func CertificateAttributeNames() []string {
+	names := []string{"SerialNumber", "AvailableKeys"}
+	for _, kind := range []string{"RFC822Name", "DNSName", "UniformResourceIdentifier", "IPAddress"} {
+		names = append(names, alternative+kind)
+	}
+	for _, name := range attributeNames {
+		names = append(names, "Subject."+name, "Issuer."+name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 func add(a map[string][]string, name string, values ...string) {

@@ -17,6 +17,7 @@ type Policy struct {
 	Statements int             `json:"statements"`
 	Targets    []string        `json:"targets"` // to whom it is attached
 	Document   json.RawMessage `json:"document"`
+	Warnings   []string        `json:"warnings"` // what is perhaps misspelt in the document
 }
 
 // Policies returns all policies without their documents.
@@ -33,15 +34,15 @@ func (c *Client) Policy(ctx context.Context, name string) (*Policy, error) {
 	return &p, c.decode(ctx, call{method: http.MethodGet, path: policyPath(name)}, &p)
 }
 
-// PutPolicy stores a policy document. When a policy with this name is built in or comes from a file, and is not to be
-// replaced, it is an *Error with status 409.
-func (c *Client) PutPolicy(ctx context.Context, name string, doc []byte, replace bool) error {
+// PutPolicy stores a policy document, and returns what the server makes of it. When a policy with this name is built in or
+// comes from a file, and is not to be replaced, it is an *Error with status 409.
+func (c *Client) PutPolicy(ctx context.Context, name string, doc []byte, replace bool) (*Policy, error) {
 	var query url.Values
 	if replace {
 		query = url.Values{"replace": {"true"}}
 	}
-	_, err := c.do(ctx, call{method: http.MethodPut, path: policyPath(name), query: query, body: doc})
-	return err
+	var p Policy
+	return &p, c.decode(ctx, call{method: http.MethodPut, path: policyPath(name), query: query, body: doc}, &p)
 }
 
 // DeletePolicy deletes a policy of the store.

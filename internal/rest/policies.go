@@ -111,6 +111,7 @@ func (a *api) putPolicy(w http.ResponseWriter, r *http.Request) (err error) {
 		return objectError(err)
 	}
 	in, _ := a.Engine.Policy(name)
+	in.Warnings = authz.Doubts(body) // by the lines that the client knows
 	w.Header().Set("ETag", entityTag(o.Version))
 	writeJSON(w, http.StatusOK, contentJSON, in)
 	return nil
@@ -176,6 +177,9 @@ func objectError(err error) error {
 
 func (a *api) attachPolicy(w http.ResponseWriter, r *http.Request) error {
 	return a.attachment(w, r, func(names []string, name string) ([]string, error) {
+		if err := authz.CheckTarget(r.PathValue("target")); err != nil {
+			return nil, refusal(http.StatusBadRequest, "%s", strings.TrimPrefix(err.Error(), "authz: "))
+		}
 		if _, ok := a.Engine.Policy(name); !ok {
 			return nil, refusal(http.StatusNotFound, "No policy exists with name: '%s'", name)
 		}
@@ -202,9 +206,6 @@ const attachAttempts = 8
 func (a *api) attachment(w http.ResponseWriter, r *http.Request, change func(names []string, name string) ([]string, error)) (err error) {
 	name, target := r.PathValue("policy"), r.PathValue("target")
 	defer func() { a.recordAttachment(r, name, target, err) }()
-	if err := authz.CheckTarget(target); err != nil {
-		return refusal(http.StatusBadRequest, "%s", strings.TrimPrefix(err.Error(), "authz: "))
-	}
 	for range attachAttempts {
 		err = a.changeAttachment(r, target, func(names []string) ([]string, error) { return change(names, name) })
 		if !errors.Is(err, objects.ErrConflict) {

@@ -139,6 +139,29 @@ const ofConnection = `{"Version": "2012-10-17", "Statement": [
 		"ForAnyValue:StringEquals": {"iot:ConnectAttributes": "PersistentConnect"}}}
 ]}`
 
+// What is misspelt in a policy is told to who puts it, and a kind that there is not is no target.
+func TestMisspeltPolicies(t *testing.T) {
+	t.Parallel()
+	s, _ := administered(t)
+	const misspelt = `{"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "iot:Conect", "Resource": "*"}}`
+	for _, method := range []string{"PUT", "GET"} {
+		body := ""
+		if method == "PUT" {
+			body = misspelt
+		}
+		if a := s.want(http.StatusOK, method, "/v1/policies/p", body); !strings.Contains(a.body, `"warnings":["line 1, column `) || !strings.Contains(a.body, "iot:Conect") {
+			t.Errorf("%s: %s", method, a.body)
+		}
+	}
+	if a := s.want(http.StatusOK, "PUT", "/v1/policies/p", lampsOnly); strings.Contains(a.body, "warnings") {
+		t.Errorf("a good policy: %s", a.body)
+	}
+	if a := s.want(http.StatusBadRequest, "PUT", "/v1/policies/p/targets/kind:certificate", ""); !strings.Contains(a.body, "user, cert, key") {
+		t.Errorf("the kinds are not told: %s", a.body)
+	}
+	s.want(http.StatusNotFound, "DELETE", "/v1/policies/p/targets/kind:certificate", "")
+}
+
 func TestPolicyTest(t *testing.T) {
 	t.Parallel()
 	s, _ := administered(t)

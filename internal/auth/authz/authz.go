@@ -137,10 +137,12 @@ func New(o Options) (*Engine, error) {
 	}
 	if e.folder.dir = o.Files; o.Files != nil {
 		stamp := stampOf(o.Files)
-		if e.files, err = readFiles(o.Files, originFile); err != nil {
+		files, err := readFiles(o.Files, originFile)
+		if err != nil {
 			return nil, err
 		}
 		e.folder.state.Done(stamp, nil)
+		e.takeFiles(files)
 	}
 	e.rebuild()
 	return e, nil

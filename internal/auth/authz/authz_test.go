@@ -375,10 +375,25 @@ func TestTargets(t *testing.T) {
 	t.Parallel()
 	for target, ok := range map[string]bool{
 		"user:alice": true, "group:g": true, "kind:cert": true, "cert:ab": true, "anonymous": true, "jwt:https://issuer sub": true,
-		"alice": false, "user:": false, "thing:x": false, "": false,
+		"kind:jwt": true, "kind:anonymous": true, "alice": false, "user:": false, "thing:x": false, "": false,
+		"kind:certificate": false, "kind:users": false, "anonymous:x": false,
 	} {
 		if err := authz.CheckTarget(target); (err == nil) != ok {
 			t.Errorf("%q: %v", target, err)
+		}
+	}
+}
+
+// What is built in is not doubted: it is about every action and value that Umbra has.
+func TestBuiltInPoliciesAreNotDoubted(t *testing.T) {
+	t.Parallel()
+	e, err := authz.New(authz.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range e.Policies() {
+		if p, ok := e.Policy(in.Name); !ok || len(p.Warnings) > 0 {
+			t.Errorf("policy %s: %q", in.Name, p.Warnings)
 		}
 	}
 }

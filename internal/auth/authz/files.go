@@ -44,9 +44,35 @@ func (e *Engine) Reload(force bool) {
 		}
 		return
 	}
-	e.files = files
+	e.takeFiles(files)
 	e.rebuild()
 	e.log.Info("files of policies are read again", "policies", len(files.policies), "targets", len(files.attachments), "things", len(files.things))
+}
+
+// takeFiles takes over what was read, and tells what is perhaps misspelt in it. mu is held, but by New.
+func (e *Engine) takeFiles(files source) {
+	e.files = files
+	for _, d := range files.doubts() {
+		e.log.Warn("policy is doubtful", "warning", d)
+	}
+}
+
+// Doubts returns what is perhaps misspelt in the policies of the files, with their names.
+func (e *Engine) Doubts() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.files.doubts()
+}
+
+// doubts returns what is perhaps misspelt in the policies, with their names.
+func (s source) doubts() []string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(s.policies)) {
+		for _, d := range Doubts(s.policies[name].text) {
+			list = append(list, name+": "+d)
+		}
+	}
+	return list
 }
 
 // Problems tells what cannot be used now, so that something older is in force. It is fit for strangers, as it does not say why.

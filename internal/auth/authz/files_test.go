@@ -3,6 +3,7 @@ package authz_test
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,31 @@ func TestFilesAreReadAgain(t *testing.T) {
 	must(os.WriteFile(filepath.Join(dir, "target2"), []byte(onlyX), 0o600))
 	must(os.Rename(filepath.Join(dir, "target2"), filepath.Join(dir, "target")))
 	check("what a link leads to", "x", 0, 5)
+}
+
+// What is perhaps misspelt in a file is in the log, at the start and when the file changes.
+func TestDoubtsOfFilesAreLogged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(action string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "x.json"), []byte(strings.Replace(onlyX, "iot:Publish", action, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log strings.Builder
+	write("iot:Publsh")
+	e, err := authz.New(authz.Options{Files: os.DirFS(dir), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("iot:Pubblish")
+	e.Reload(false)
+	for _, action := range []string{"iot:Publsh", "iot:Pubblish"} {
+		if n := strings.Count(log.String(), action); n != 1 {
+			t.Errorf("%s is %d times in the log:\n%s", action, n, log.String())
+		}
+	}
 }
 
 // closed is a folder whose files can be looked at, and not be read as long as err is there.

@@ -91,6 +91,7 @@ type Info struct {
 	Statements int             `json:"statements"`
 	Targets    []string        `json:"targets,omitempty"` // to whom it is attached
 	Document   json.RawMessage `json:"document,omitempty"`
+	Warnings   []string        `json:"warnings,omitempty"` // about the document: what is perhaps misspelt in it
 }
 
 // Policies describes all policies that are in force, by name, without their documents.
@@ -104,7 +105,7 @@ func (e *Engine) Policies() []Info {
 	return list
 }
 
-// Policy describes a policy with its document; false when there is none.
+// Policy describes a policy with its document and warnings; false when there is none.
 func (e *Engine) Policy(name string) (Info, bool) {
 	s := e.state.Load()
 	d, ok := s.policies[name]
@@ -112,8 +113,17 @@ func (e *Engine) Policy(name string) (Info, bool) {
 		return Info{}, false
 	}
 	in := s.info(name)
-	in.Document = d.text
+	in.Document, in.Warnings = d.text, Doubts(d.text)
 	return in, true
+}
+
+// Doubts returns what is perhaps misspelt in a document, see [policy.Doubts].
+func Doubts(text []byte) []string {
+	known := policy.Known{Attributes: auth.CertificateAttributeNames()}
+	for _, a := range auth.Actions() {
+		known.Actions = append(known.Actions, a.String())
+	}
+	return policy.Doubts(text, known)
 }
 
 func (s *state) info(name string) Info {
@@ -135,10 +145,24 @@ func CheckTarget(target string) error {
 	case target == string(auth.Anonymous):
 		return nil
 	case !found || name == "":
-	case kind+":" == auth.GroupPrefix, kind+":" == KindPrefix:
+	case kind+":" == auth.GroupPrefix:
 		return nil
-	case slices.Contains([]auth.Kind{auth.User, auth.Certificate, auth.AccessKey, auth.Token, auth.JWT, auth.Webhook}, auth.Kind(kind)):
+	case kind+":" == KindPrefix:
+		if slices.Contains(auth.Kinds(), auth.Kind(name)) {
+			return nil
+		}
+		return fmt.Errorf("authz: there is no kind %q of principals; there are %s", name, kinds())
+	case kind != string(auth.Anonymous) && slices.Contains(auth.Kinds(), auth.Kind(kind)):
 		return nil
 	}
 	return fmt.Errorf("authz: %q is neither a principal such as user:alice, nor group:NAME, kind:KIND or anonymous", target)
+}
+
+// kinds lists the kinds of principals.
+func kinds() string {
+	var names []string
+	for _, k := range auth.Kinds() {
+		names = append(names, string(k))
+	}
+	return strings.Join(names, ", ")
 }

@@ -46,6 +46,7 @@ func (p *parser) conditions(v *node) []condition {
 			c := proto
 			c.source += " " + key.name
 			c.ref = add(&p.policy.refs, parseRef(key.name))
+			p.doubtKey(key)
 			c.values = p.operands(&tests.fields[j], c.op)
 			out = append(out, c)
 		}
@@ -83,6 +84,7 @@ func (p *parser) operands(v *node, op *operator) []operand {
 			p.fail(n.at, "value %q of a condition: %v", n.text, err)
 			continue
 		}
+		p.doubtVariables(n, &o.pattern)
 		out = append(out, o)
 	}
 	return out

@@ -64,6 +64,9 @@ type parser struct {
 	policy    *Policy
 	variables bool
 	errs      []error
+
+	known  *Known // nil when nobody wants doubts
+	doubts []string
 }
 
 func (p *parser) fail(at int, format string, args ...any) {
@@ -219,6 +222,7 @@ func (p *parser) actions(v *node, name string) []pattern {
 		if err != nil {
 			p.fail(n.at, "action %q: %v", n.text, err)
 		}
+		p.doubtAction(&n, &c)
 		out = append(out, c)
 	}
 	return out
@@ -237,6 +241,7 @@ func (p *parser) resources(v *node, name string) []pattern {
 		if err != nil {
 			p.fail(n.at, "resource %q: %v", n.text, err)
 		}
+		p.doubtVariables(&n, &c)
 		c.confine()
 		out = append(out, c)
 	}
