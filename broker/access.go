@@ -146,7 +146,7 @@ func (c *client) setOwner(k *conn) {
 // mayReceive reports whether the client may get messages of a topic now.
 func (c *client) mayReceive(topicName string) bool {
 	r := c.rights.Load()
-	return r == nil || r.Allows(auth.Receive, topicName)
+	return r == nil || r.Shows(auth.Receive, topicName)
 }
 
 // receives is mayReceive for a session that is about to send a message that has waited.

@@ -47,6 +47,8 @@ type denialsFor struct {
 
 func (denialsFor) Timed(auth.Action) bool { return false }
 
+func (r denialsFor) Shows(a auth.Action, name string) bool { return r.Allows(a, name) }
+
 func (r denialsFor) Allows(a auth.Action, name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -380,6 +382,8 @@ func (l *links) Rights(_ *auth.Principal, link auth.Link) auth.Rights {
 type allowed struct{}
 
 func (allowed) Allows(auth.Action, string) bool { return true }
+
+func (allowed) Shows(auth.Action, string) bool { return true }
 
 func (allowed) Timed(auth.Action) bool { return false }
 

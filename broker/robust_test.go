@@ -625,6 +625,7 @@ type rights struct {
 func (rights) Timed(auth.Action) bool { return false }
 
 func (r rights) Allows(a auth.Action, name string) bool { return r.guard(r.who, a, name) }
+func (r rights) Shows(a auth.Action, name string) bool  { return r.guard(r.who, a, name) }
 
 // users is an authenticator: every user has the password "secret".
 type users struct{}

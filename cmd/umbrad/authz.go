@@ -76,9 +76,13 @@ func (s *server) refused(p *auth.Principal, l auth.Link, a auth.Action, name, wh
 func (s *server) recordDenial(p *auth.Principal, l auth.Link, action, resource, detail string) {
 	r := audit.Record{
 		Principal: p.String(), Action: action, Resource: resource, Outcome: audit.Denied, Detail: detail, ClientID: l.ClientID,
+		Source: p.String(),
 	}
 	if l.Remote.IsValid() {
 		r.Remote = l.Remote.String()
+	}
+	if p.IsAnonymous() {
+		r.Source = auth.Source(l.Remote).String()
 	}
 	s.audit.Add(r)
 }
@@ -88,6 +92,7 @@ func (s *server) loginFailed(ctx context.Context, a authn.Attempt) {
 	r := audit.Record{
 		Principal: a.Principal, Action: audit.Login, Resource: "listener/" + a.Listener, Outcome: audit.Unauthenticated,
 		Detail: a.Reason(), ClientID: a.ClientID, TraceID: rest.TraceID(ctx),
+		Source: auth.Source(a.Remote).String(), // who somebody is nobody knows
 	}
 	if a.Remote.IsValid() {
 		r.Remote = a.Remote.String()

@@ -73,7 +73,7 @@ var allowed = map[string][]string{
 
 	// What operators configure while the service runs.
 	"internal/objects":    {"statestore"},
-	"internal/audit":      {},
+	"internal/audit":      {"internal/quiet"},
 	"internal/auth/authz": {"internal/auth", "internal/auth/policy", "internal/objects", "internal/reload"},
 
 	// The service: the only writer of shadows.

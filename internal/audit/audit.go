@@ -6,8 +6,8 @@
 // in memory for the API, those of earlier runs too. Denials and failed logins are
 // kept apart from the rest and from each other, in files and memory of their own:
 // everybody can bring them about, and however many there are they push out nothing
-// of what was changed. For the same reason so many of them are recorded per second,
-// and their texts are cut. Records never hold secrets: whoever makes one gives
+// of what was changed. For the same reason so many of them are recorded per second, of
+// each source some, and their texts are cut. Records never hold secrets: whoever makes one gives
 // names, and no passwords, tokens or documents.
 package audit
 
@@ -22,6 +22,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/umbra-iot/umbra/internal/quiet"
 )
 
 // Defaults of Options.
@@ -30,6 +32,7 @@ const (
 	DefaultFiles     = 4
 	DefaultRecent    = 1000
 	DefaultDenials   = 20
+	DefaultPerSource = 5
 )
 
 // textBytes is how much is kept of each text of a record that anybody can bring about.
@@ -65,6 +68,9 @@ type Record struct {
 	Remote    string    `json:"remote,omitempty"`
 	TraceID   string    `json:"traceId,omitempty"` // of the HTTP request
 	Skipped   int       `json:"skipped,omitempty"` // denials, or logins, before this one that were not recorded
+
+	// Source is who has a share of what is recorded per second, such as a principal or an address.
+	Source string `json:"-"`
 }
 
 // Options of a Log. The zero value keeps the last records in memory only.
@@ -75,6 +81,7 @@ type Options struct {
 	Files     int       // that are kept of each sort: FILE, FILE.1, …; default 4
 	Recent    int       // records of each sort in memory; default 1000
 	Denials   int       // that are recorded per second, and as many logins, since everybody can try as often as he likes; default 20
+	PerSource int       // of them those of one Source; default 5
 	Log       *slog.Logger
 	Now       func() time.Time // default time.Now
 }
@@ -106,10 +113,7 @@ type book struct {
 	count  int
 	file   *file // nil for none
 
-	perSecond int   // records; 0 for no bound
-	second    int64 // of the last one
-	within    int   // in it
-	skipped   int   // since the last one that was recorded
+	share *quiet.Share // of what is recorded; nil for all
 }
 
 // entry is a record, and how many there were before it of any sort.
@@ -121,7 +125,7 @@ type entry struct {
 // Open opens the files of a log, to which records are appended.
 func Open(o Options) (*Log, error) {
 	o.FileBytes, o.Files = cmp.Or(o.FileBytes, DefaultFileBytes), cmp.Or(o.Files, DefaultFiles)
-	o.Recent, o.Denials = cmp.Or(o.Recent, DefaultRecent), cmp.Or(o.Denials, DefaultDenials)
+	o.Recent, o.Denials, o.PerSource = cmp.Or(o.Recent, DefaultRecent), cmp.Or(o.Denials, DefaultDenials), cmp.Or(o.PerSource, DefaultPerSource)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -132,7 +136,9 @@ func Open(o Options) (*Log, error) {
 	for n := range l.books {
 		l.books[n].recent = make([]entry, o.Recent)
 	}
-	l.books[denials].perSecond, l.books[logins].perSecond = o.Denials, o.Denials
+	for _, sort := range []int{denials, logins} {
+		l.books[sort].share = &quiet.Share{Window: time.Second, PerSource: o.PerSource, InAll: o.Denials}
+	}
 	switch o.File {
 	case "":
 		return l, nil
@@ -190,7 +196,7 @@ func (l *Log) book(r *Record) *book {
 	}
 }
 
-// Add records r, whose Time it sets. Of many denials within a second the first ones are recorded, and so of logins.
+// Add records r, whose Time it sets. Of many denials within a second the first ones of each source are recorded, and so of logins.
 func (l *Log) Add(r Record) {
 	if l == nil {
 		return
@@ -199,11 +205,12 @@ func (l *Log) Add(r Record) {
 	defer l.mu.Unlock()
 	r.Time = l.o.Now().UTC()
 	b := l.book(&r)
-	if b.perSecond > 0 {
-		if !b.takes(r.Time.Unix()) {
+	if b.share != nil {
+		skipped, ok := b.share.Take(r.Time, r.Source)
+		if !ok {
 			return
 		}
-		r.Skipped, b.skipped = b.skipped, 0
+		r.Skipped = skipped
 		for _, text := range []*string{&r.Principal, &r.Resource, &r.Detail, &r.ClientID} {
 			*text = cut(*text)
 		}
@@ -214,18 +221,6 @@ func (l *Log) Add(r Record) {
 		}
 	}
 	l.count++
-}
-
-// takes reports whether one more record of a second has a place, and counts it.
-func (b *book) takes(second int64) bool {
-	if second != b.second {
-		b.second, b.within = second, 0
-	}
-	if b.within++; b.within > b.perSecond {
-		b.skipped++
-		return false
-	}
-	return true
 }
 
 // cut is a text of bounded length.

@@ -150,11 +150,43 @@ func TestDenialsAreBounded(t *testing.T) {
 	}
 }
 
+// Who is denied again and again keeps nobody else's denials and failed logins out of the records.
+func TestEachSourceHasItsShare(t *testing.T) {
+	t.Parallel()
+	for _, outcome := range []string{audit.Denied, audit.Unauthenticated} {
+		now := time.Unix(1, 0)
+		l := open(t, audit.Options{Now: func() time.Time { return now }})
+		add := func(n int, source string) {
+			for range n {
+				l.Add(audit.Record{Principal: source, Outcome: outcome, Source: source})
+			}
+		}
+		add(100, "eve")
+		add(1, "alice")
+		add(100, "eve")
+		now = now.Add(time.Second)
+		add(1, "eve")
+		got := ""
+		for _, r := range l.Recent(audit.Query{Limit: 100}) {
+			got += fmt.Sprintf(" %s%d", r.Principal, r.Skipped)
+		}
+		if want := " eve100 alice95 eve0 eve0 eve0 eve0 eve0"; got != want {
+			t.Errorf("of those who are %s the latest are%s, want%s", outcome, got, want)
+		}
+		for i := range 100 {
+			add(1, fmt.Sprint("user", i))
+		}
+		if n := len(l.Recent(audit.Query{Limit: 100})); n != 7+audit.DefaultDenials-1 {
+			t.Errorf("of a hundred sources there are %d records", n)
+		}
+	}
+}
+
 // However often somebody is denied, or changes shadows, what operators have changed stays on record, in memory and in the files.
 func TestDenialsPushOutNoChanges(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "audit.jsonl")
-	l := open(t, audit.Options{File: name, FileBytes: 600, Files: 2, Recent: 3, Denials: 1000})
+	l := open(t, audit.Options{File: name, FileBytes: 600, Files: 2, Recent: 3, Denials: 1000, PerSource: 1000})
 	change := audit.Record{Principal: "user:root", Action: "umbra:PutPolicy", Resource: "policy/p", Outcome: audit.Done}
 	l.Add(change)
 	for range 50 {

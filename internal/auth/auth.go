@@ -149,6 +149,20 @@ func (p *Principal) String() string {
 	return p.ID
 }
 
+// Source returns what stands for whoever comes from an address, where what comes from one source is bounded: the address
+// itself, or of IPv6 that of its network of 64 bits, in which anybody has as many as he likes.
+func Source(a netip.Addr) netip.Addr {
+	a = a.Unmap()
+	if !a.Is6() {
+		return a
+	}
+	network, err := a.Prefix(64)
+	if err != nil {
+		return a // never: it has 128 bits
+	}
+	return network.Addr()
+}
+
 type principalKey struct{}
 
 // NewContext returns a context that carries p, for the handlers of a request.

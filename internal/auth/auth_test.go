@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"math/big"
 	"net"
+	"net/netip"
 	"net/url"
 	"testing"
 	"time"
@@ -94,5 +95,19 @@ func TestCertificateAttributes(t *testing.T) {
 	}
 	if id := auth.CertificateID(cert); len(id) != 64 {
 		t.Errorf("the id is %q", id)
+	}
+}
+
+func TestSource(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "192.0.2.7", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "fe80::1%eth0": "fe80::",
+	} {
+		if got := auth.Source(netip.MustParseAddr(address)); got.String() != want {
+			t.Errorf("the source of %s is %s, want %s", address, got, want)
+		}
+	}
+	if auth.Source(netip.Addr{}).IsValid() {
+		t.Error("an address that is not known has a source")
 	}
 }

@@ -87,17 +87,23 @@ func (a Action) Resource() string {
 	}
 }
 
-// Rights are what one connection or request may do. A nil Rights is no restriction: see Allowed.
+// Rights are what one connection or request may do. A nil Rights is no restriction: see Allowed and Shown.
 type Rights interface {
 	// Allows reports whether an action is allowed on what name names: a topic, client id, thing.
 	// The answer may change from one call to the next, when policies do.
 	Allows(a Action, name string) bool
 	// Timed reports whether the answers about an action may change because time goes on, though policies do not.
 	Timed(a Action) bool
+	// Shows is Allows where something is left out of what somebody gets, a message or an event, when he may not
+	// have it. That is no denial: nobody is told of it.
+	Shows(a Action, name string) bool
 }
 
 // Allowed reports whether r allows an action, which nil does.
 func Allowed(r Rights, a Action, name string) bool { return r == nil || r.Allows(a, name) }
+
+// Shown reports whether r shows something, which nil does.
+func Shown(r Rights, a Action, name string) bool { return r == nil || r.Shows(a, name) }
 
 // Link is what is known of a connection or request besides who is at its other end.
 type Link struct {

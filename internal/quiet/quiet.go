@@ -1,6 +1,7 @@
 // Package quiet is a log of what clients can bring about as often as they like:
 // of each message it gets some lines of each source, some in all, and how many it
-// did not get. Long texts in it are cut. Who attacks the server cannot fill its disk.
+// did not get. Long texts in it are cut. Who attacks the server cannot fill its disk,
+// nor keep out of the log, or of other records, what others do: see [Share].
 package quiet
 
 import (
@@ -25,21 +26,13 @@ type Log struct {
 	log *slog.Logger
 	now func() time.Time
 
-	mu       sync.Mutex // guards what follows
-	messages map[string]*message
-}
-
-// message is what a message has used up. There are as many as the program has.
-type message struct {
-	began  time.Time      // the window
-	told   int            // in it
-	of     map[string]int // the same for each source; no more than were told of
-	silent int            // not told of since the last one that was
+	mu       sync.Mutex        // guards what follows
+	messages map[string]*Share // there are as many as the program has messages
 }
 
 // New returns a log that passes lines on to log, by the clock now.
 func New(log *slog.Logger, now func() time.Time) *Log {
-	return &Log{log: log, now: now, messages: map[string]*message{}}
+	return &Log{log: log, now: now, messages: map[string]*Share{}}
 }
 
 // Log logs a message, perhaps. The message is a constant; source is who brings it about, such as an address. The line
@@ -69,18 +62,8 @@ func (l *Log) note(source, text string) (silent int, tell bool) {
 	defer l.mu.Unlock()
 	m := l.messages[text]
 	if m == nil {
-		m = &message{}
+		m = &Share{Window: Window, PerSource: PerSource, InAll: InAll}
 		l.messages[text] = m
 	}
-	if now := l.now(); m.of == nil || now.Sub(m.began) >= Window || now.Before(m.began) {
-		m.began, m.told, m.of = now, 0, map[string]int{}
-	}
-	if m.told >= InAll || m.of[source] >= PerSource {
-		m.silent++
-		return 0, false
-	}
-	m.told++
-	m.of[source]++
-	silent, m.silent = m.silent, 0
-	return silent, true
+	return m.Take(l.now(), source)
 }

@@ -294,7 +294,7 @@ func (s *feedSource) advance(ctx context.Context, out *eventWriter) error {
 
 // tell sends the event of one change, unless it is not asked for or the history has forgotten it.
 func (s *feedSource) tell(ctx context.Context, out *eventWriter, c change) error {
-	if !strings.HasPrefix(c.id.Thing, s.prefix) || !auth.Allowed(s.rights, auth.GetThingShadow, resourceOf(c.id)) {
+	if !strings.HasPrefix(c.id.Thing, s.prefix) || !auth.Shown(s.rights, auth.GetThingShadow, resourceOf(c.id)) {
 		return nil
 	}
 	entries, err := s.Things.Changes(ctx, c.id, c.version-1, 1)

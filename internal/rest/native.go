@@ -147,7 +147,7 @@ func (a *api) getThing(w http.ResponseWriter, r *http.Request) error {
 	answer := thing{Thing: id.Thing, Connectivity: a.connectivity(id.Thing)}
 	for _, s := range shadows {
 		id.Name = s.Name
-		if !auth.Allowed(rightsOf(r.Context()), auth.GetThingShadow, resourceOf(id)) {
+		if !auth.Shown(rightsOf(r.Context()), auth.GetThingShadow, resourceOf(id)) {
 			continue
 		}
 		doc, err := a.Things.Document(r.Context(), id)

@@ -22,6 +22,7 @@ type may func(action, name string) bool
 func (may) Timed(auth.Action) bool { return false }
 
 func (m may) Allows(a auth.Action, name string) bool { return m(a.String(), name) }
+func (m may) Shows(a auth.Action, name string) bool  { return m(a.String(), name) }
 
 // permitting is a server on which everybody is alice, who may do what m says.
 func permitting(t *testing.T, m may) *server {

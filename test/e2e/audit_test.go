@@ -1,9 +1,12 @@
 package e2e_test
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -74,14 +77,37 @@ func TestFailedLoginsAreRecorded(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit")
 	l := startLogin(t, "--store=memory:", "--audit-file="+file)
 	const evil = "a\x1b]0;x\a\u009b2J\u202eb" // which a terminal would obey
-	l.refusal(t, mqtttest.Options{ClientID: "c1", Username: "alice", Password: "hidden1"})
-	l.refusal(t, mqtttest.Options{ClientID: evil, Username: evil, Password: "hidden2", Version: mqtttest.V5})
-	l.refusal(t, mqtttest.Options{ClientID: "c3", Username: "x", Password: l.token + "hidden3"})
+	recorded := func() int {
+		lines, err := os.ReadFile(file + ".logins")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(lines, []byte("\n"))
+	}
+	try := func(login func()) { // again when an address has tried too often within a second
+		t.Helper()
+		before := recorded()
+		eventually(t, func() error {
+			if login(); recorded() == before {
+				return errors.New("the login is not recorded")
+			}
+			return nil
+		})
+	}
+	for _, o := range []mqtttest.Options{
+		{ClientID: "c1", Username: "alice", Password: "hidden1"},
+		{ClientID: evil, Username: evil, Password: "hidden2", Version: mqtttest.V5},
+		{ClientID: "c3", Username: "x", Password: l.token + "hidden3"},
+	} {
+		try(func() { l.refusal(t, o) })
+	}
 	status := func(want int, path string, edit func(*http.Request)) {
 		t.Helper()
-		if status, body := l.do(t, http.MethodGet, path, "", edit); status != want {
-			t.Errorf("GET %s = %d %s, want %d", path, status, body, want)
-		}
+		try(func() {
+			if status, body := l.do(t, http.MethodGet, path, "", edit); status != want {
+				t.Errorf("GET %s = %d %s, want %d", path, status, body, want)
+			}
+		})
 	}
 	status(401, "/v1/things", func(*http.Request) {})
 	status(401, "/v1/things", func(r *http.Request) { r.SetBasicAuth("root", "hidden4") })
@@ -141,6 +167,76 @@ func TestFailedLoginsAreRecorded(t *testing.T) {
 	for where, text := range map[string]string{"answer": text, "file": string(lines), "table": out, "log": l.Log()} {
 		if strings.Contains(text, "hidden") || strings.Contains(text, l.token) {
 			t.Errorf("a secret is in the %s: %s", where, text)
+		}
+	}
+}
+
+// records are the principals and resources of what is on record with an outcome, the latest first.
+func (l *login) records(t *testing.T, outcome string) (list []string) {
+	t.Helper()
+	_, text := l.do(t, http.MethodGet, "/v1/audit?limit=1000&outcome="+outcome, "", l.root)
+	var answer struct {
+		Records []struct{ Principal, Resource string }
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	for _, r := range answer.Records {
+		list = append(list, r.Principal+" "+r.Resource)
+	}
+	return list
+}
+
+// TestWhatIsNotShownIsNoDenial has a device hold the stream of all changes open while others change their shadows, and look
+// at a thing whose shadows it may not see: it is shown none of them, and has done nothing that it must not.
+func TestWhatIsNotShownIsNoDenial(t *testing.T) {
+	t.Parallel()
+	l := startWithLamp(t, "--store=memory:")
+	l.mustUmbra(t, `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:ListNamedShadowsForThing", "Resource": "*"}}`, "policy", "put", "lists", "-")
+	l.mustUmbra(t, "", "policy", "attach", "lists", "user:lamp")
+	l.mustUmbra(t, "", "policy", "attach", "device", "user:lamp")
+	lamp := func(r *http.Request) { r.SetBasicAuth("lamp", lampPassword) }
+	req, err := http.NewRequestWithContext(wait(t), http.MethodGet, l.URL()+"/v1/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lamp(req)
+	stream, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	for i := range 10 {
+		l.do(t, http.MethodPost, fmt.Sprintf("/things/door%d/shadow", i), `{"state":{"reported":{"a":1}}}`, l.root)
+	}
+	l.do(t, http.MethodPost, "/things/lamp/shadow", `{"state":{"reported":{"a":1}}}`, l.root)
+	if e, err := readEvent(bufio.NewScanner(stream.Body)); err != nil || e.Thing != "lamp" {
+		t.Errorf("the first event is about %q, %v", e.Thing, err)
+	}
+	for path, want := range map[string]int{"/v1/things/door1": http.StatusNotFound, "/v1/things/lamp": http.StatusOK, "/things/door2/shadow": http.StatusForbidden} {
+		if status, body := l.do(t, http.MethodGet, path, "", lamp); status != want {
+			t.Errorf("GET %s = %d %s, want %d", path, status, body, want)
+		}
+	}
+	if got, want := l.records(t, "denied"), []string{"user:lamp thing/door2"}; !slices.Equal(got, want) {
+		t.Errorf("the denials on record are %q, want %q", got, want)
+	}
+}
+
+// TestNobodyFillsTheRecords has a client do what it may not, and an address try tokens, much more often than is recorded: of
+// each of them there are no more records than of one source, so that others have a place.
+func TestNobodyFillsTheRecords(t *testing.T) {
+	t.Parallel()
+	l := startWithLamp(t, "--store=memory:")
+	began := time.Now()
+	for i := range 60 {
+		l.do(t, http.MethodGet, fmt.Sprintf("/things/door%d/shadow", i), "", func(r *http.Request) { r.SetBasicAuth("lamp", lampPassword) })
+		l.do(t, http.MethodGet, "/v1/things", "", func(r *http.Request) { r.Header.Set("Authorization", fmt.Sprintf("Bearer umbra_%016d_x", i)) })
+	}
+	windows := int(time.Since(began)/time.Second) + 1
+	for _, outcome := range []string{"denied", "unauthenticated"} {
+		if n := len(l.records(t, outcome)); n < 5 || n > 5*windows {
+			t.Errorf("%d records have the outcome %s, want up to 5 in each of %d seconds", n, outcome, windows)
 		}
 	}
 }

@@ -454,3 +454,4 @@ type allow func(a auth.Action, name string) bool
 func (f allow) Rights(*auth.Principal, auth.Link) auth.Rights { return f }
 func (allow) Timed(auth.Action) bool                          { return false }
 func (f allow) Allows(a auth.Action, name string) bool        { return f(a, name) }
+func (f allow) Shows(a auth.Action, name string) bool         { return f(a, name) }

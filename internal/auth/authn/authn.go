@@ -226,7 +226,7 @@ func (a *Authenticator) byPassword(ctx context.Context, s shown) (*auth.Principa
 	if !ok {
 		u = credential.User{}
 	}
-	right, err := a.Passwords.Verify(ctx, sourceOf(s.Remote), u.Hash, []byte(s.Secret))
+	right, err := a.Passwords.Verify(ctx, auth.Source(s.Remote).String(), u.Hash, []byte(s.Secret))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", auth.ErrUnavailable, err)
@@ -236,17 +236,6 @@ func (a *Authenticator) byPassword(ctx context.Context, s shown) (*auth.Principa
 		return nil, fmt.Errorf("%w: wrong password", auth.ErrDenied)
 	}
 	return a.Directory.follow(u.Principal(s.Username)), nil
-}
-
-// sourceOf is whose attempts are counted together: an address, or the network of one of IPv6, of which anybody has as many
-// as he likes.
-func sourceOf(a netip.Addr) string {
-	if a.Is6() && !a.Is4In6() {
-		if p, err := a.Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return a.String()
 }
 
 func looksLikeJWT(s string) bool { return strings.HasPrefix(s, "ey") && strings.Count(s, ".") == 2 }

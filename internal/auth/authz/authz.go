@@ -62,8 +62,8 @@ type Options struct {
 	// somebody's policies are looked for, again after Renew. Default: he stays who he was.
 	Current func(p *auth.Principal) (*auth.Principal, bool)
 
-	// Denied is told of decisions against somebody, except of messages that are not delivered. One that
-	// is made again and again may be told once. It returns soon. Default: nobody is told.
+	// Denied is told of decisions against somebody, except of what is not shown to him. One that is made
+	// again and again may be told once. It returns soon. Default: nobody is told.
 	Denied func(p *auth.Principal, l auth.Link, action, resource string)
 }
 

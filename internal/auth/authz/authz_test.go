@@ -180,7 +180,9 @@ func TestDefaultAndDenials(t *testing.T) {
 	if !alice.Allows(auth.GetThingShadow, "alice") || e.Rights(who("alice", "unknown"), link).Allows(auth.GetThingShadow, "alice") {
 		t.Error("the default policies do not count, or too much")
 	}
-	alice.Allows(auth.Receive, "x")
+	if alice.Shows(auth.Receive, "x") || alice.Shows(auth.Publish, "x") || !alice.Shows(auth.GetThingShadow, "alice") {
+		t.Error("something else is shown than is allowed")
+	}
 	alice.Allows(auth.Publish, "x")
 	alice.Allows(auth.Publish, "x")
 	if e.Rights(nil, link).Allows(auth.ListThings, "") || len(e.Names(nil)) > 0 {

@@ -38,6 +38,7 @@ type decision struct {
 	action  auth.Action
 	name    string
 	allowed bool
+	told    atomic.Bool // of a denial
 }
 
 // Rights implements [auth.Guard].
@@ -50,28 +51,44 @@ func (e *Engine) Rights(p *auth.Principal, l auth.Link) auth.Rights {
 
 // Allows implements [auth.Rights].
 func (r *rights) Allows(a auth.Action, name string) bool {
+	d := r.decide(a, name)
+	if d.allowed {
+		return true
+	}
+	r.engine.denied.Add(1)
+	if !d.told.Swap(true) {
+		r.tell(a, name)
+	}
+	return false
+}
+
+// Shows implements [auth.Rights].
+func (r *rights) Shows(a auth.Action, name string) bool { return r.decide(a, name).allowed }
+
+// tell tells of a denial.
+func (r *rights) tell(a auth.Action, name string) {
+	resource := string(r.engine.appendResource(nil, a, name))
+	r.engine.log.Debug("denied", "principal", r.who.ID, "client_id", r.link.ClientID, "action", a.String(), "resource", resource)
+	if r.engine.tell != nil {
+		r.engine.tell(r.who, r.link, a.String(), strings.TrimPrefix(resource, r.engine.prefix))
+	}
+}
+
+// decide makes a decision, or remembers it.
+func (r *rights) decide(a auth.Action, name string) *decision {
 	b := r.current()
 	slot := &b.recent[(maphash.String(r.engine.seed, name)+uint64(a))%remembered]
 	if d := slot.Load(); d != nil && d.action == a && d.name == name {
-		if !d.allowed {
-			r.engine.denied.Add(1)
-		}
-		return d.allowed
+		return d
 	}
 	var buf [256]byte
 	resource := r.engine.appendResource(buf[:0], a, name)
-	allowed := b.rights.Allows(a.String(), resource) && (b.scopes == nil || b.scopes.Allows(a.String(), resource))
+	d := &decision{action: a, name: name, allowed: b.rights.Allows(a.String(), resource) && (b.scopes == nil || b.scopes.Allows(a.String(), resource))}
 	if !b.rights.Timed(a.String()) {
-		slot.Store(&decision{a, strings.Clone(name), allowed})
+		d.name = strings.Clone(name)
+		slot.Store(d)
 	}
-	if !allowed {
-		r.engine.denied.Add(1)
-		r.engine.log.Debug("denied", "principal", r.who.ID, "client_id", r.link.ClientID, "action", a.String(), "resource", string(resource))
-		if r.engine.tell != nil && a != auth.Receive {
-			r.engine.tell(r.who, r.link, a.String(), strings.TrimPrefix(string(resource), r.engine.prefix))
-		}
-	}
-	return allowed
+	return d
 }
 
 // Timed implements [auth.Rights].
