@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -14,15 +16,16 @@ type propertySet uint64
 
 func (s propertySet) has(id byte) bool { return s&(1<<id) != 0 }
 
-// shown are the properties that a packet shows, also those whose value is that of one that is not there.
+// shown is what of a packet is not in what the decoder makes of it.
 type shown struct {
-	packet, will propertySet
+	packet, will propertySet // properties, also those whose value is that of one that is not there
+	filters      []byte      // of SUBSCRIBE and UNSUBSCRIBE; there can be hundreds of thousands, see [bodyReader.filter]
 }
 
 // check finds what is wrong with the body of a packet and what the decoder does not look at: bytes that are left,
-// identifiers and reason codes of acknowledgements; in MQTT 5 subscription options and properties that come twice, that are
+// identifiers and reason codes of acknowledgements, topic filters; in MQTT 5 properties that come twice, that are
 // cut off or have a value that they may not have (2.2.2). What is wrong with the rest of a packet is left to the
-// decoder. It returns the properties that there are.
+// decoder. It returns what the decoder does not.
 func check(pk *packets.Packet, body []byte) (found shown, _ packets.Code) {
 	b, code := bodyReader{b: body}, packets.CodeSuccess
 	recent := pk.ProtocolVersion >= byte(wire.V5)
@@ -43,13 +46,13 @@ func check(pk *packets.Packet, body []byte) (found shown, _ packets.Code) {
 		}
 		code = b.properties()
 	case packets.Subscribe, packets.Unsubscribe:
-		if !recent {
-			return found, packets.CodeSuccess
-		}
 		b.skip(2)
-		code = b.properties()
-		if code == packets.CodeSuccess && pk.FixedHeader.Type == packets.Subscribe {
-			code = b.subscriptions()
+		if recent {
+			code = b.properties()
+		}
+		if code == packets.CodeSuccess {
+			found.filters = b.b
+			code = b.filters(pk.FixedHeader.Type == packets.Subscribe, recent)
 		}
 	}
 	found.packet = b.seen
@@ -242,14 +245,52 @@ func (r *bodyReader) property(id byte) (valid bool) {
 	return true
 }
 
-// subscriptions looks at the options of each filter [MQTT-3.8.3-5].
-func (r *bodyReader) subscriptions() packets.Code {
-	const reserved = 0xC0
+// Bits of the options of a filter (MQTT 5, 3.8.3.1). MQTT 3.1.1 has the QoS alone.
+const (
+	optionQoS       = 3
+	optionNoLocal   = 1 << 2
+	optionPublished = 1 << 3
+	optionHandling  = 4 // the first of two bits
+	optionReserved  = 0xC0
+)
+
+// filters looks at the filters of an UNSUBSCRIBE packet, or, with options, of a SUBSCRIBE packet.
+func (r *bodyReader) filters(options, recent bool) packets.Code {
 	for len(r.b) > 0 {
-		r.skip(r.uint16())
-		if r.byte()&reserved != 0 || r.short {
+		filter, o := r.filter(options)
+		if r.short || !utf8.Valid(filter) || bytes.IndexByte(filter, 0) >= 0 { // [MQTT-3.8.3-1], [MQTT-3.10.3-1]
 			return packets.ErrMalformedPacket
 		}
+		if code := checkOptions(filter, o, recent); code != packets.CodeSuccess {
+			return code
+		}
+	}
+	if r.short {
+		return packets.ErrMalformedPacket
+	}
+	return packets.CodeSuccess
+}
+
+// filter reads a filter and, with options, its options. It is a part of the body.
+func (r *bodyReader) filter(options bool) (filter []byte, o byte) {
+	filter = r.take(r.uint16())
+	if options {
+		o = r.byte()
+	}
+	return filter, o
+}
+
+// checkOptions finds what is wrong with the options of a filter.
+func checkOptions(filter []byte, o byte, recent bool) packets.Code {
+	switch {
+	case recent && o&optionReserved != 0: // [MQTT-3.8.3-5]
+		return packets.ErrMalformedPacket
+	case o&optionQoS == optionQoS, !recent && o > 2: // [MQTT-3.8.3-4] of 3.1.1
+		return packets.ErrProtocolViolationQosOutOfRange
+	case o>>optionHandling == 3: // MQTT 5, 3.8.3.1
+		return packets.ErrProtocolViolation
+	case o&optionNoLocal != 0 && bytes.HasPrefix(filter, []byte("$share/")): // [MQTT-3.8.3-4]
+		return packets.ErrProtocolViolationInvalidSharedNoLocal
 	}
 	return packets.CodeSuccess
 }

@@ -2,6 +2,8 @@ package broker
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"time"
@@ -63,6 +65,7 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 		defer release()
 	}
 	more = c.receive(&pk)
+	c.shown.filters = nil // a part of the body
 	if more && pk.FixedHeader.Type == packets.Publish {
 		c.slowDown(n)
 	}
@@ -161,10 +164,15 @@ func decodeBody(pk *packets.Packet, body []byte) error {
 		return pk.PubrelDecode(body)
 	case packets.Pubcomp:
 		return pk.PubcompDecode(body)
-	case packets.Subscribe:
-		return pk.SubscribeDecode(body)
-	case packets.Unsubscribe:
-		return pk.UnsubscribeDecode(body)
+	case packets.Subscribe, packets.Unsubscribe: // their filters are not taken apart
+		pk.PacketID = binary.BigEndian.Uint16(body)
+		if pk.ProtocolVersion < byte(wire.V5) {
+			return nil
+		}
+		if _, err := pk.Properties.Decode(pk.FixedHeader.Type, bytes.NewBuffer(body[2:])); err != nil {
+			return packets.ErrMalformedProperties
+		}
+		return nil
 	case packets.Connect:
 		return pk.ConnectDecode(body)
 	case packets.Disconnect:

@@ -16,29 +16,24 @@ import (
 // subscribe handles SUBSCRIBE. What the subscriptions bring at once, retained
 // messages and deltas, follows the SUBACK.
 func (c *conn) subscribe(pk *packets.Packet) bool {
-	if code := checkSubscribe(pk); code != packets.CodeSuccess {
+	if code := c.checkRequest(pk); code != packets.CodeSuccess {
 		return c.reject(code)
-	}
-	if !c.takes(wire.SubAckSize(len(pk.Filters))) {
-		return c.reject(packets.ErrPacketTooLarge)
 	}
 	if c.b.profile.NoIdentifiers && len(pk.Properties.SubscriptionIdentifier) > 0 {
 		return c.reject(packets.ErrSubscriptionIdentifiersNotSupported)
 	}
 	var (
-		reasons = make([]byte, len(pk.Filters))
+		reasons []byte
 		granted []string
 		asked   []announcement
 		seen    map[string]bool // granted in this packet
 	)
 	alive := c.client.withSession(c, func() {
-		for i := range pk.Filters {
-			f := &pk.Filters[i]
-			filter := strings.Clone(f.Filter)
-			o := options(f)
-			o.QoS = c.b.profile.qos(o.QoS)
-			existed, code := c.grant(filter, i, o)
-			if reasons[i] = code; code >= wire.ReasonFailure {
+		for left := (bodyReader{b: c.shown.filters}); len(left.b) > 0; {
+			name, bits := left.filter(true)
+			filter, o := string(name), c.options(bits, pk)
+			existed, code := c.grant(filter, len(reasons), o)
+			if reasons = append(reasons, code); code >= wire.ReasonFailure {
 				continue
 			}
 			granted = append(granted, filter)
@@ -61,31 +56,36 @@ func (c *conn) subscribe(pk *packets.Packet) bool {
 	return true
 }
 
-// checkSubscribe finds what is a protocol error.
-func checkSubscribe(pk *packets.Packet) packets.Code {
-	if code := pk.SubscribeValidate(); code != packets.CodeSuccess {
-		return code
-	}
-	if len(pk.Properties.SubscriptionIdentifier) > 1 { // MQTT 5, 3.8.2.1.2
+// checkRequest finds what is wrong with a SUBSCRIBE or UNSUBSCRIBE packet whose filters are as they should be.
+func (c *conn) checkRequest(pk *packets.Packet) packets.Code {
+	switch {
+	case pk.PacketID == 0: // [MQTT-2.2.1-3]
+		return packets.ErrProtocolViolationNoPacketID
+	case len(c.shown.filters) == 0: // [MQTT-3.8.3-2], [MQTT-3.10.3-2]
+		return packets.ErrProtocolViolationNoFilters
+	case len(pk.Properties.SubscriptionIdentifier) > 1: // MQTT 5, 3.8.2.1.2
 		return packets.ErrProtocolViolation
 	}
-	for i := range pk.Filters {
-		f := &pk.Filters[i]
-		if f.RetainHandling > 2 { // MQTT 5, 3.8.3.1
-			return packets.ErrProtocolViolation
-		}
-		if f.NoLocal && strings.HasPrefix(f.Filter, "$share/") { // [MQTT-3.8.3-4]
-			return packets.ErrProtocolViolationInvalidSharedNoLocal
-		}
+	n := 0
+	for left := (bodyReader{b: c.shown.filters}); len(left.b) > 0; n++ {
+		left.filter(pk.FixedHeader.Type == packets.Subscribe)
+	}
+	if !c.takes(wire.SubAckSize(n)) {
+		return packets.ErrPacketTooLarge
 	}
 	return packets.CodeSuccess
 }
 
-func options(f *packets.Subscription) topic.Options {
-	return topic.Options{
-		QoS: f.Qos, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
-		RetainHandling: f.RetainHandling, Identifier: uint32(f.Identifier), //nolint:gosec // SubscribeValidate bounds it
+// options returns the options of a filter in a packet.
+func (c *conn) options(bits byte, pk *packets.Packet) topic.Options {
+	o := topic.Options{
+		QoS: c.b.profile.qos(bits & optionQoS), NoLocal: bits&optionNoLocal != 0, RetainAsPublished: bits&optionPublished != 0,
+		RetainHandling: bits >> optionHandling,
 	}
+	if ids := pk.Properties.SubscriptionIdentifier; len(ids) > 0 {
+		o.Identifier = uint32(ids[0]) //nolint:gosec // a variable byte integer
+	}
+	return o
 }
 
 // grant makes a subscription and returns the reason code for it. It is that of
@@ -119,11 +119,11 @@ func (c *conn) refusedFilter(filter string, before int) byte {
 		return packets.ErrTopicFilterInvalid.Code
 	case slices.Contains(c.limits.RefuseFilters, plain):
 		return packets.ErrUnspecifiedError.Code
+	case c.b.profile.isFull(others, before), c.limits.isFull(others, before): // before what costs more is asked
+		return packets.ErrQuotaExceeded.Code
 	case !auth.Allowed(c.rights, auth.Subscribe, plain):
 		c.tell(slog.LevelInfo, "subscription denied", "principal", c.principal.String(), "filter", plain)
 		return packets.ErrNotAuthorized.Code
-	case c.b.profile.isFull(others, before), c.limits.isFull(others, before):
-		return packets.ErrQuotaExceeded.Code
 	case others == c.client.sess.SubscriptionCount() && !c.client.chargeSubscription(c.limits.Principal.Subscriptions):
 		c.tell(slog.LevelInfo, "subscription refused: the principal has too many", "principal", c.principal.String(), "filter", plain)
 		return packets.ErrQuotaExceeded.Code
@@ -133,24 +133,23 @@ func (c *conn) refusedFilter(filter string, before int) byte {
 
 // unsubscribe handles UNSUBSCRIBE.
 func (c *conn) unsubscribe(pk *packets.Packet) bool {
-	if code := pk.UnsubscribeValidate(); code != packets.CodeSuccess {
+	if code := c.checkRequest(pk); code != packets.CodeSuccess {
 		return c.reject(code)
 	}
-	if !c.takes(wire.SubAckSize(len(pk.Filters))) {
-		return c.reject(packets.ErrPacketTooLarge)
-	}
 	var (
-		reasons = make([]byte, len(pk.Filters))
+		reasons []byte
 		gone    []string
 	)
 	alive := c.client.withSession(c, func() {
-		for i := range pk.Filters {
-			filter := pk.Filters[i].Filter
+		for left := (bodyReader{b: c.shown.filters}); len(left.b) > 0; {
+			name, _ := left.filter(false)
+			filter := string(name)
 			c.b.index.Remove(filter, c.client)
 			if !c.client.sess.Unsubscribe(filter) {
-				reasons[i] = packets.CodeNoSubscriptionExisted.Code
+				reasons = append(reasons, packets.CodeNoSubscriptionExisted.Code)
 				continue
 			}
+			reasons = append(reasons, packets.CodeSuccess.Code)
 			gone = append(gone, filter)
 		}
 	})

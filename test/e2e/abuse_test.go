@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -160,6 +161,42 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("%d strangers cost %d MiB", len(slow), grown>>20)
 	}
 	t.Logf("%d strangers; a healthy client waited %v at most", len(slow), longest)
+}
+
+// TestManyFilters has clients send the most filters that there is room for in a packet, all at once: they are answered, and
+// cost little more than their packets.
+func TestManyFilters(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:")
+	h := newHealth(t, u, mqtttest.Options{})
+	before := rss(t, u.PID())
+	const clients, filters = 30, 340_000
+	var group sync.WaitGroup
+	for i := range clients {
+		head, size, answer := byte(0x82), 3, 2+filters // SUBSCRIBE to empty filters, and its SUBACK
+		if i%2 == 0 {
+			head, size, answer = 0xA2, 2, 2 // UNSUBSCRIBE
+		}
+		body := make([]byte, 2+filters*size)
+		body[1] = 1
+		packet := mqtttest.AppendConnect(nil, mqtttest.Options{ClientID: fmt.Sprint("c", i)})
+		packet = append(binary.AppendUvarint(append(packet, head), uint64(len(body))), body...)
+		c := open(t, u.MQTT())
+		_ = c.SetDeadline(time.Now().Add(patience))
+		group.Go(func() {
+			if _, err := c.Write(packet); err != nil {
+				t.Errorf("client %d: %v", i, err)
+			}
+			if n, err := io.CopyN(io.Discard, c, int64(4+answer)); err != nil { // after CONNACK
+				t.Errorf("client %d: %d bytes of the answer, %v", i, n, err)
+			}
+		})
+	}
+	group.Wait()
+	if grown := rss(t, u.PID()) - before; grown > 128<<20 {
+		t.Errorf("%d packets of %d filters cost %d MiB", clients, filters, grown>>20)
+	}
+	h.check(t)
 }
 
 // TestClientThatReadsNothing has a client subscribe to a flood and never read: it loses messages or its connection,
