@@ -90,10 +90,9 @@ type Options struct {
 type Log struct {
 	o Options
 
-	mu     sync.Mutex // guards what follows
-	books  [sorts]book
-	count  uint64 // of all records
-	failed bool
+	mu    sync.Mutex // guards what follows
+	books [sorts]book
+	count uint64 // of all records
 }
 
 // The sorts of records, and what the names of their files end with.
@@ -112,6 +111,7 @@ type book struct {
 	recent []entry // a ring: the next one goes to count % len
 	count  int
 	file   *file // nil for none
+	failed bool  // the last record is not in the file, or the file is too large
 
 	share *quiet.Share // of what is recorded; nil for all
 }
@@ -215,12 +215,23 @@ func (l *Log) Add(r Record) {
 			*text = cut(*text)
 		}
 	}
-	if err := b.add(entry{r, l.count}); (err != nil) != l.failed {
-		if l.failed = err != nil; l.failed {
-			l.o.Log.Error("audit records are lost", "error", err)
-		}
-	}
+	l.tell(b, b.add(entry{r, l.count}))
 	l.count++
+}
+
+// tell logs when a file begins and ends to fail.
+func (l *Log) tell(b *book, err error) {
+	if b.failed == (err != nil) {
+		return
+	}
+	switch b.failed = err != nil; {
+	case err == nil:
+		l.o.Log.Info("audit records are kept again")
+	case errors.Is(err, errGrows):
+		l.o.Log.Error("audit file cannot be rotated: it grows", "error", err)
+	default:
+		l.o.Log.Error("audit records are lost", "error", err)
+	}
 }
 
 // cut is a text of bounded length.

@@ -2,7 +2,9 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,6 +26,7 @@ func openFile(name string, bytes int64, keep int) (*file, error) {
 	return f, f.open()
 }
 
+// open goes on with the file NAME, in place of the one that was open.
 func (f *file) open() error {
 	const ownerOnly = 0o600
 	opened, err := os.OpenFile(f.name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, ownerOnly)
@@ -35,45 +38,65 @@ func (f *file) open() error {
 		opened.Close()
 		return err //nolint:wrapcheck // it names the file
 	}
+	old := f.file
 	f.file, f.out, f.size = opened, opened, info.Size()
+	if old != nil {
+		old.Close() // all of it is written
+	}
 	return nil
 }
 
-// write appends a line, and begins a new file when the old one is full.
+// errGrows is in the error of a record that was kept, in a file that is full.
+var errGrows = errors.New("audit: the file cannot be rotated, and grows")
+
+// write appends a line, and begins a new file when the old one is full. As long as that fails, it goes on with the old one.
 func (f *file) write(r Record) error {
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err //nolint:wrapcheck // never: it is strings and a time
 	}
 	line = append(line, '\n')
+	var full error
 	if f.file != nil && f.size > 0 && f.size+int64(len(line)) > f.bytes {
 		if err := f.rotate(); err != nil {
-			return err
+			full = fmt.Errorf("%w: %w", errGrows, err)
 		}
 	}
 	n, err := f.out.Write(line)
 	f.size += int64(n)
-	return err //nolint:wrapcheck // it names the file
+	return cmp.Or(err, full) //nolint:wrapcheck // it names the file
 }
 
-// rotate renames NAME to NAME.1, that to NAME.2, and so on.
+// rotate renames NAME to NAME.1, that to NAME.2, and so on, and opens NAME anew. After an error it can be called again,
+// and goes on where it stopped.
 func (f *file) rotate() error {
-	f.file.Close()
-	for n := f.keep - 1; n > 0; n-- {
-		from := f.name
-		if n > 1 {
-			from = fmt.Sprintf("%s.%d", f.name, n-1)
-		}
-		if err := os.Rename(from, fmt.Sprintf("%s.%d", f.name, n)); err != nil && !os.IsNotExist(err) {
-			return err //nolint:wrapcheck // it names the file
-		}
-	}
-	if f.keep == 1 {
-		if err := os.Remove(f.name); err != nil {
-			return err //nolint:wrapcheck // it names the file
-		}
+	if err := f.makeRoom(0); err != nil {
+		return err
 	}
 	return f.open()
+}
+
+// makeRoom has no file be the n-th one, which becomes the next one. The last one goes. Where there is none, nothing is
+// renamed: it may be that only the step after it has failed.
+func (f *file) makeRoom(n int) error {
+	if _, err := os.Lstat(f.nth(n)); os.IsNotExist(err) {
+		return nil
+	}
+	if n == f.keep-1 {
+		return os.Remove(f.nth(n)) //nolint:wrapcheck // it names the file
+	}
+	if err := f.makeRoom(n + 1); err != nil {
+		return err
+	}
+	return os.Rename(f.nth(n), f.nth(n+1)) //nolint:wrapcheck // it names the files
+}
+
+// nth returns the name of the n-th file: NAME, NAME.1, and so on.
+func (f *file) nth(n int) string {
+	if n == 0 {
+		return f.name
+	}
+	return fmt.Sprintf("%s.%d", f.name, n)
 }
 
 // tailBytes is how much is read at the end of a file: room for more records than are kept in memory by default.
@@ -84,13 +107,9 @@ const tailBytes = 1 << 20
 func (f *file) last(n int) ([]Record, error) {
 	var list []Record
 	for i := 0; i < f.keep && len(list) < n; i++ {
-		name := f.name
-		if i > 0 {
-			name = fmt.Sprintf("%s.%d", f.name, i)
-		}
-		text, err := tail(name)
+		text, err := tail(f.nth(i))
 		if os.IsNotExist(err) {
-			break
+			continue
 		}
 		if err != nil {
 			return list, err
