@@ -109,6 +109,15 @@ func (s *server) identify(r *http.Request) (*auth.Principal, error) {
 	return p, err
 }
 
+// recognize finds out who asks for the details of health, if he or his connection says so. Who does not has not failed to
+// log in.
+func (s *server) recognize(r *http.Request) (*auth.Principal, error) {
+	if s.authn == nil || !r.URL.Query().Has("verbose") || !authn.ShowsCredentials(r) && gateConn(r).Peer() == nil {
+		return auth.Nobody(), nil
+	}
+	return s.identify(r)
+}
+
 // reserve takes memory for the body of a request, of whom nobody knows yet who makes it.
 func (s *server) reserve(r *http.Request, bytes int) (release func(), ok bool) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.RequestTimeout)

@@ -58,7 +58,7 @@ func (s *server) handler() http.Handler {
 		options.Rights = s.rights
 	}
 	api := rest.New(options)
-	health := s.metrics.HTTP(api)
+	health := s.metrics.HTTP(rest.Recognize(s.recognize, api))
 	api = s.metrics.HTTP(rest.RefuseOtherSites(s.cfg.Origins, s.log, rest.Guard(s.authenticate, s.log, api)))
 	scrape := rest.Guard(s.authenticate, s.log, rest.Permit(options, auth.GetMetrics, s.metrics.Handler()))
 	webSocket := s.estranged(s.vouched(s.broker.WebSocket()))
@@ -94,7 +94,7 @@ func (s *server) ofOwnHosts(next http.Handler) http.Handler {
 	})
 }
 
-// isHealth reports whether a request is one that never is asked who makes it.
+// isHealth reports whether a request is one that is answered whoever makes it.
 func isHealth(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
 
 // gateConn returns the connection that a request came on.

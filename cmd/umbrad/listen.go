@@ -224,14 +224,9 @@ func (s *server) refresh(l *listening, force bool) {
 	s.gate.Recheck(l.Name(), func(state tls.ConnectionState) error { return l.tls.Check(state, time.Now()) })
 }
 
-// warnings tells what the settings leave open, and which files cannot be used now. Strangers may see it: where not
-// everybody is let in they are not told what is weak.
+// warnings tells what the settings leave open, and which files cannot be used now.
 func (s *server) warnings() []string {
-	weak := s.weak
-	if s.authn != nil && len(weak) > 0 {
-		weak = []string{"settings are weak; the log and umbrad --check say which"}
-	}
-	list := slices.Concat(weak, s.engine.Problems(), s.directory.Problems())
+	list := slices.Concat(s.weak, s.engine.Problems(), s.directory.Problems())
 	if s.authn != nil && s.authn.JWT != nil {
 		list = append(list, s.authn.JWT.Problems()...)
 	}

@@ -36,6 +36,19 @@ func Guard(who Authenticate, log *slog.Logger, next http.Handler) http.Handler {
 	}))
 }
 
+// Recognize returns next for requests that nobody has to prove anything for: those that show who makes them, and rightly,
+// carry their principal, see [auth.FromContext]. All others go on without one.
+func Recognize(who Authenticate, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner := r
+		if p, err := who(r); err == nil {
+			inner = r.WithContext(auth.NewContext(r.Context(), p))
+		}
+		next.ServeHTTP(w, inner)
+		r.Pattern = inner.Pattern
+	})
+}
+
 // unauthenticated is what a client is told that is not known.
 func unauthenticated(w http.ResponseWriter, err error) error {
 	if told, ok := errors.AsType[*shadow.Error](err); ok {

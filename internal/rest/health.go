@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 const (
@@ -47,15 +49,19 @@ func (a *api) readyz(w http.ResponseWriter, r *http.Request) error {
 	if r.URL.Query().Has("verbose") {
 		writeJSON(w, status, contentJSON, struct {
 			Checks []check `json:"checks"`
-		}{append([]check{c}, a.warnings()...)})
+		}{append([]check{c}, a.warnings(r)...)})
 		return nil
 	}
 	writeBody(w, status, contentText, []byte(text))
 	return nil
 }
 
-// warnings are what the settings leave open, and files and mappings that cannot be used, as checks.
-func (a *api) warnings() []check {
+// warnings are what the settings leave open, and files and mappings that cannot be used, as checks. They are for
+// operators: where there is authentication, for those who have proved who they are and may see metrics.
+func (a *api) warnings(r *http.Request) []check {
+	if a.Rights != nil && (auth.FromContext(r.Context()).IsAnonymous() || !auth.Allowed(rightsOf(r.Context()), auth.GetMetrics, "")) {
+		return nil
+	}
 	var list []check
 	if a.Warnings != nil {
 		for _, text := range a.Warnings() {
@@ -63,11 +69,7 @@ func (a *api) warnings() []check {
 		}
 	}
 	if a.Mappings != nil {
-		problems := a.Mappings.Problems()
-		if a.Rights != nil && len(problems) > 0 { // strangers ask, too
-			problems = []string{"mappings cannot be used, those before them are in force; the log says why"}
-		}
-		for _, text := range problems {
+		for _, text := range a.Mappings.Problems() {
 			list = append(list, check{Name: "mappings", OK: true, Warning: text})
 		}
 	}

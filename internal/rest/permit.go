@@ -20,7 +20,7 @@ type need struct {
 func needOf(method, pattern string) (need, bool) {
 	switch method + " " + pattern {
 	case "GET /livez", "GET /readyz", "GET /v1/version", "GET /v1/schemas/{$}", "GET /v1/schemas/{file}", "GET /v1/openapi.json":
-		return need{}, true // they tell nothing of anybody
+		return need{}, true // they tell nothing of anybody; readyz tells more to some
 	case "GET /v1/events": // each event is asked for
 		return need{}, true
 	case "GET /things/{thing}/shadow", "GET /v1/things/{thing}/shadow", "GET /v1/things/{thing}/delta", "GET /v1/things/{thing}/events":

@@ -53,7 +53,7 @@ type Options struct {
 	Audit          *audit.Log                        // nil records nothing
 	Quotas         Quotas                            // of principals
 	Presence       func(thing string) presence.State // whether a thing is connected; nil: that is not kept, and not shown
-	Warnings       func() []string                   // about settings and files, told by /readyz?verbose; nil: there are none
+	Warnings       func() []string                   // about settings and files, told by /readyz?verbose to those who may see metrics; nil: there are none
 	KeepAlive      time.Duration                     // between signs of life on a silent stream; default 15 s
 }
 

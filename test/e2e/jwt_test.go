@@ -58,10 +58,11 @@ func TestKeysOfJWTAreWithdrawn(t *testing.T) {
 			goes := dial(t, u.MQTT(), mqtttest.Options{ClientID: "goes", Username: "x", Password: first.token(t, "goes"), Version: mqtttest.V5})
 			stays := dial(t, u.MQTT(), mqtttest.Options{ClientID: "stays", Username: "x", Password: second.token(t, "stays")})
 			stream := l.events(t, first.token(t, "goes"))
+			bySecond := func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+second.token(t, "stays")) }
 			publish("not JSON")
 			u.Signal(syscall.SIGHUP)
 			eventually(t, func() error {
-				if _, text := l.do(t, http.MethodGet, "/readyz?verbose", "", func(*http.Request) {}); !strings.Contains(text, "keys for JWT cannot be read") {
+				if _, text := l.do(t, http.MethodGet, "/readyz?verbose", "", bySecond); !strings.Contains(text, "keys for JWT cannot be read") {
 					return fmt.Errorf("/readyz?verbose does not tell of the bad keys: %s", text)
 				}
 				return nil

@@ -81,8 +81,9 @@ func TestMappingFilesAreReadAgain(t *testing.T) {
 	}
 }
 
-// TestStrangersAreNotToldOfFiles asks for the state of a server that knows its users.
-func TestStrangersAreNotToldOfFiles(t *testing.T) {
+// TestStrangersAreNotToldOfWeaknesses asks for the state of a server that knows its users: files that cannot be used and
+// settings that are weak are told to an operator, and to nobody else. Whoever asks gets the state itself.
+func TestStrangersAreNotToldOfWeaknesses(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "mine.yaml")
 	write := func(text string) {
@@ -91,16 +92,37 @@ func TestStrangersAreNotToldOfFiles(t *testing.T) {
 		}
 	}
 	write(relays("plug", "one"))
-	u := startLogin(t, "--store=memory:", "--mappings="+file)
+	u := startWithLamp(t, "--store=memory:", "--mappings="+file)
+	if err := os.Chmod(u.file, 0o644); err != nil { //nolint:gosec // it is to be seen that it is weak
+		t.Fatal(err)
+	}
 	write("colour: red\n")
 	u.Signal(syscall.SIGHUP)
 	eventually(t, func() error {
-		res := rest(t, http.MethodGet, u.URL()+"/readyz?verbose", "")
-		if text := string(res.body); !strings.Contains(text, "mappings cannot be used") || strings.Contains(text, "mine.yaml") || strings.Contains(text, "colour") {
-			return fmt.Errorf("/readyz?verbose says %s, want that something is wrong, and not what", text)
+		status, text := u.do(t, http.MethodGet, "/readyz?verbose", "", u.root)
+		if status != http.StatusOK || !strings.Contains(text, "mine.yaml:1: colour") || !strings.Contains(text, "may read "+u.file) {
+			return fmt.Errorf("an operator is told %d %s", status, text)
 		}
 		return nil
 	})
+	for who, edit := range map[string]func(*http.Request){
+		"a stranger":           func(*http.Request) {},
+		"a device":             func(r *http.Request) { r.SetBasicAuth("lamp", lampPassword) },
+		"who guesses":          func(r *http.Request) { r.SetBasicAuth("root", "admin") },
+		"who shows a nonsense": func(r *http.Request) { r.Header.Set("Authorization", "nonsense") },
+	} {
+		if status, text := u.do(t, http.MethodGet, "/readyz?verbose", "", edit); status != http.StatusOK || text != `{"checks":[{"name":"store","ok":true}]}` {
+			t.Errorf("%s is told %d %s", who, status, text)
+		}
+		if status, text := u.do(t, http.MethodGet, "/readyz", "", edit); status != http.StatusOK || text != "ok\n" {
+			t.Errorf("%s is told %d %s", who, status, text)
+		}
+	}
+	for outcome, want := range map[string]int{"denied": 1, "unauthenticated": 2} { // of a stranger, who only looks, nothing is recorded
+		if out := u.mustUmbra(t, "", "audit", "--outcome", outcome, "-o", "ndjson"); strings.Count(out, "\n") != want {
+			t.Errorf("%d records are %s, want %d:\n%s", strings.Count(out, "\n"), outcome, want, out)
+		}
+	}
 }
 
 const switchMapping = `version: 1

@@ -145,7 +145,7 @@ func (d *Directory) read() error {
 	return nil
 }
 
-// Problems tells what cannot be used now, so that something older is in force. It is fit for strangers, as it does not say why.
+// Problems tells what cannot be used now, so that something older is in force.
 func (d *Directory) Problems() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

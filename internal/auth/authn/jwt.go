@@ -98,7 +98,7 @@ func (j *JWTs) Refresh(ctx context.Context, force bool) { j.keys.refresh(ctx, fo
 // OnChange has fn called after each change of the keys. It is set before the first one.
 func (j *JWTs) OnChange(fn func()) { j.keys.changed = fn }
 
-// Problems tells what cannot be used now, so that something older is in force. It is fit for strangers, as it does not say why.
+// Problems tells what cannot be used now, so that something older is in force.
 func (j *JWTs) Problems() []string {
 	j.keys.mu.Lock()
 	defer j.keys.mu.Unlock()

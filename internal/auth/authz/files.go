@@ -75,7 +75,7 @@ func (s source) doubts() []string {
 	return list
 }
 
-// Problems tells what cannot be used now, so that something older is in force. It is fit for strangers, as it does not say why.
+// Problems tells what cannot be used now, so that something older is in force.
 func (e *Engine) Problems() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
