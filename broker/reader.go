@@ -47,8 +47,8 @@ func (c *conn) next(r *bufio.Reader) (more bool, err error) {
 		return false, packets.ErrServerBusy
 	}
 	defer release()
-	body := make([]byte, n)
-	if _, err := io.ReadFull(r, body); err != nil {
+	body, err := readBody(r, n)
+	if err != nil {
 		return false, err
 	}
 	if c.shown, err = decode(&pk, body, header); err != nil {
@@ -105,6 +105,27 @@ func (c *conn) header(r *bufio.Reader, fh *packets.FixedHeader) (size int, err e
 		c.unreadable(begin, packets.ErrPacketTooLarge)
 	}
 	return 0, packets.ErrPacketTooLarge // [MQTT-3.2.2-15]
+}
+
+// Sizes of the buffer of a packet, in bytes.
+const (
+	firstBody  = 64 << 10 // of what is only announced
+	bodyGrowth = 16       // how many times more than what has come
+)
+
+// readBody reads n bytes. The memory for them is spent as they come: those who announce much have to send much.
+func readBody(r io.Reader, n int) ([]byte, error) {
+	var body []byte
+	for size := min(n, firstBody); ; size = min(n, bodyGrowth*size) {
+		come := len(body)
+		body = append(make([]byte, 0, size), body...)[:size]
+		if _, err := io.ReadFull(r, body[come:]); err != nil {
+			return nil, err
+		}
+		if size == n {
+			return body, nil
+		}
+	}
 }
 
 // userPropertySize is what a user property takes in memory beside its bytes: two strings.

@@ -199,6 +199,40 @@ func TestManyFilters(t *testing.T) {
 	h.check(t)
 }
 
+// TestAnnouncedPackets has clients announce large packets and begin them: memory is spent on what has come.
+func TestAnnouncedPackets(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:", "--payload-bytes=1MiB")
+	number := func(name string) float64 {
+		t.Helper()
+		n, err := strconv.ParseFloat(metric(t, u, name), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const heap = "go_memstats_heap_alloc_bytes"
+	before, sent := number(heap), 0
+	const clients = 300
+	for i := range clients {
+		c := open(t, u.MQTT())
+		packet := append(mqtttest.AppendConnect(nil, mqtttest.Options{ClientID: fmt.Sprint("c", i)}), "\x30\x80\x80\x40\x00\x01ax"...)
+		if _, err := c.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+		sent += len(packet)
+	}
+	eventually(t, func() error {
+		if got := number(`umbra_mqtt_bytes_total{dir="in"}`); got < float64(sent) {
+			return fmt.Errorf("%v of %d bytes are read", got, sent)
+		}
+		return nil
+	})
+	if grown := int(number(heap)-before) >> 20; grown > clients/3 {
+		t.Errorf("%d packets of 1 MiB that are announced cost %d MiB", clients, grown)
+	}
+}
+
 // TestClientThatReadsNothing has a client subscribe to a flood and never read: it loses messages or its connection,
 // nobody else does.
 func TestClientThatReadsNothing(t *testing.T) {
