@@ -61,19 +61,19 @@ func (c *conn) authenticate(shown *auth.Credentials) packets.Code {
 
 // authorize binds what the client may do, and asks whether it may connect.
 func (c *conn) authorize(shown *auth.Credentials) packets.Code {
+	c.link = &auth.Link{
+		MQTT: true, ClientID: c.clientID, Remote: shown.Remote, Secure: shown.Secure, Domain: shown.Domain, Persistent: !c.cleanStart || c.expiry > 0,
+	}
+	if c.will != nil {
+		c.link.WillTopic = c.will.message.Topic
+	}
 	if c.b.guard == nil {
 		return packets.CodeSuccess
 	}
 	if strings.ContainsAny(c.clientID, "+#") { // it may become part of a filter by a variable of a policy
 		return packets.ErrClientIdentifierNotValid
 	}
-	c.link = auth.Link{
-		MQTT: true, ClientID: c.clientID, Remote: shown.Remote, Secure: shown.Secure, Domain: shown.Domain, Persistent: !c.cleanStart || c.expiry > 0,
-	}
-	if c.will != nil {
-		c.link.WillTopic = c.will.message.Topic
-	}
-	c.rights = c.b.guard.Rights(c.principal, c.link)
+	c.rights = c.b.guard.Rights(c.principal, *c.link)
 	if c.rights.Allows(auth.Connect, c.clientID) {
 		return packets.CodeSuccess
 	}
@@ -103,7 +103,7 @@ func (c *conn) mayOwn(cl *client, now int64) bool {
 		return true
 	}
 	c.tell(slog.LevelWarn, "connection denied: the session belongs to another principal", "principal", c.principal.String(), "owner", cl.principal.String())
-	c.b.denied(c.principal, c.link, auth.Connect, c.clientID, "the session belongs to "+cl.principal.String())
+	c.b.denied(c.principal, *c.link, auth.Connect, c.clientID, "the session belongs to "+cl.principal.String())
 	return false
 }
 
@@ -162,12 +162,12 @@ const linkedOwner = 2
 // what is kept for him, and whether his will is sent.
 type owner struct {
 	Principal *auth.Principal
-	Link      auth.Link
+	Link      *auth.Link
 }
 
 // parseOwner returns the owner of the session of a client from its stored form, nil for nobody.
 func parseOwner(clientID string, value []byte) (o owner, err error) {
-	o.Link = auth.Link{MQTT: true, ClientID: clientID, Persistent: true}
+	o.Link = &auth.Link{MQTT: true, ClientID: clientID, Persistent: true}
 	switch {
 	case value == nil:
 	case len(value) > 0 && value[0] == storedFormat:
@@ -177,7 +177,7 @@ func parseOwner(clientID string, value []byte) (o owner, err error) {
 	default:
 		return o, errStored
 	}
-	if err != nil {
+	if err != nil || o.Link == nil {
 		return o, errors.Join(errStored, err)
 	}
 	return o, nil
@@ -216,7 +216,7 @@ func (c *client) restoreOwner(value []byte) error {
 	c.principal, c.link, c.ownerKept = o.Principal, o.Link, value != nil
 	c.charge(o.Principal.Owner(), 0)
 	if c.b.guard != nil {
-		c.rights.Store(&box{c.b.guard.Rights(o.Principal, o.Link)})
+		c.rights.Store(&box{c.b.guard.Rights(o.Principal, *o.Link)})
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ type client struct {
 	warned    int64                 // ms since the epoch when it was logged last that the queue is full
 
 	principal    *auth.Principal // to whom the session belongs, nil for nobody in particular
-	link         auth.Link       // of his last connection
+	link         *auth.Link      // of his last connection
 	ownerChanged bool            // since it was drained
 	ownerKept    bool            // it is in the store
 	charged      charged         // to the account of the principal

@@ -34,7 +34,7 @@ type conn struct {
 	username      string          // as shown, for mappings
 	principal     *auth.Principal // nil for nobody in particular
 	owner         string          // of the principal, "" for nobody in particular
-	link          auth.Link       // for the rights
+	link          *auth.Link      // for the rights; nil where nobody is asked who he is
 	rights        auth.Rights     // nil: everything is allowed
 	assignedID    bool
 	version       wire.Version

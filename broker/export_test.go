@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/umbra-iot/umbra/broker/mapping"
+	"github.com/umbra-iot/umbra/broker/retained"
 )
 
 // AwaitMappings waits until the mappings have done everything that has happened until now.
@@ -27,4 +28,16 @@ func (b *Broker) Settled() (settled bool) {
 	called := make(chan error, 1)
 	b.journal.After(func(err error) { called <- err })
 	return len(called) == 1
+}
+
+// ParseStored reads an item of the store as each kind of item that there is.
+func ParseStored(clientID string, value []byte) {
+	_, _, _ = parseWill(clientID, value)
+	_, _ = parseOwner(clientID, value)
+	_, _ = parseRetained(value)
+}
+
+// Retained returns a retained message as it is after it was stored.
+func Retained(m retained.Message) (retained.Message, error) {
+	return parseRetained(appendRetained(nil, m))
 }

@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/broker/retained"
+	"github.com/umbra-iot/umbra/broker/wire"
 	"github.com/umbra-iot/umbra/internal/quota"
 )
 
@@ -283,4 +286,23 @@ func TestQueuesOfAPrincipalAreBounded(t *testing.T) {
 	if dropped := s.Stats().DroppedQueueFull - before; dropped != 0 {
 		t.Errorf("%d messages are dropped although there is room again", dropped)
 	}
+}
+
+func TestStoredRetainedMessages(t *testing.T) {
+	t.Parallel()
+	for _, owner := range []string{"", "user:bob", strings.Repeat("x", 200)} {
+		m := retained.Message{Message: wire.NewMessage(wire.Message{Topic: "a", Payload: []byte("1"), QoS: 1, Retain: true}), Modified: 1 << 40, Owner: owner}
+		got, err := broker.Retained(m)
+		if err != nil || got.Owner != m.Owner || got.Modified != m.Modified || got.Topic != m.Topic || string(got.Payload) != "1" {
+			t.Errorf("a message of %.10q is %+v after it was stored, %v", owner, got, err)
+		}
+	}
+}
+
+// FuzzStored: whatever the store has, it is read or refused.
+func FuzzStored(f *testing.F) {
+	f.Add([]byte{2, 1, 8, 'u', 's', 'e', 'r', ':', 'b', 'o', 'b', 1, 0})
+	f.Add([]byte{1, 1, 1, 1, 1})
+	f.Add([]byte("\x02" + `{"Principal":{"ID":"user:bob"},"Link":null}`))
+	f.Fuzz(func(_ *testing.T, value []byte) { broker.ParseStored("c", value) })
 }

@@ -28,7 +28,7 @@ type will struct {
 	epoch    int64           // version number of the connection; not stored
 	rights   auth.Rights     // nil: everything is allowed
 	owner    *auth.Principal // whose it is; nil for nobody
-	link     auth.Link       // of its connection
+	link     *auth.Link      // of its connection
 
 	principal string // of the client, "" for nobody in particular
 }
@@ -100,7 +100,7 @@ func (b *Broker) sendWill(c *client, w *will) {
 	if withdrawn || !mayPublish(w.rights, message) {
 		w.tell(b, "will denied", "principal", w.owner.String(), "withdrawn", withdrawn)
 		if withdrawn { // else the guard knows
-			b.denied(w.owner, w.link, auth.Publish, m.Topic, "the credential was taken back")
+			b.denied(w.owner, *w.link, auth.Publish, m.Topic, "the credential was taken back")
 		}
 		b.count.forbidden.Add(1)
 		c.left(w)
