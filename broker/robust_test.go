@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -260,7 +261,10 @@ func TestClientThatTakesNothingIsCutOff(t *testing.T) {
 // a slow network: what it sends shows that it is there.
 func TestSlowClientThatPingsStays(t *testing.T) {
 	t.Parallel()
-	const n = 100 // at a time; more bytes than the system keeps for a connection
+	const (
+		n         = 100 // at a time; more bytes than the system keeps for a connection
+		keepAlive = 3 * time.Second
+	)
 	s := start(t, broker.Options{Limits: broker.Limits{QueueBytes: 1 << 30}})
 	conn, err := net.Dial("tcp", s.addr)
 	if err != nil {
@@ -273,33 +277,55 @@ func TestSlowClientThatPingsStays(t *testing.T) {
 	slow := &raw{t, packetio.New(conn, 5)}
 	slow.send(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Connect},
-		Connect:     packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "slow", Clean: true, Keepalive: 2},
+		Connect:     packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "slow", Clean: true, Keepalive: uint16(keepAlive / time.Second)},
 		Properties:  packets.Properties{ReceiveMaximum: n},
 	})
 	slow.want(packets.Connack)
 	slow.subscribe(1, "a")
-	pub := s.connect(t, connectOptions{id: "pub"})
-	pings, pongs := 0, 0
-	ping := func() {
-		pings++
-		slow.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
-	}
-	payload := strings.Repeat("x", 100<<10)
-	for i := range 2 * n {
-		if i%10 == 0 {
-			ping()
+	var (
+		mu    sync.Mutex // guards what follows, and the writing of slow
+		pings int
+	)
+	send := func(pks ...packets.Packet) {
+		mu.Lock()
+		defer mu.Unlock()
+		slow.send(pks...)
+		if pks[0].FixedHeader.Type == packets.Pingreq {
+			pings++
 		}
+	}
+	ended := make(chan struct{})
+	var pinging sync.WaitGroup
+	pinging.Go(func() {
+		tick := time.NewTicker(300 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
+			case <-ended:
+				return
+			}
+		}
+	})
+	end := sync.OnceFunc(func() {
+		close(ended)
+		pinging.Wait()
+	})
+	defer end()
+	pub := s.connect(t, connectOptions{id: "pub"})
+	payload := strings.Repeat("x", 100<<10)
+	for range 2 * n {
 		pub.publish(message("a", payload, 1, 1))
 	}
+	pongs := 0
 	take := func(more func(messages int) bool) (acks []packets.Packet) {
 		for more(len(acks)) {
 			switch pk, err := slow.next(patience); {
 			case err != nil:
 				t.Fatalf("after %d messages and %d answers to pings: %v", len(acks), pongs, err)
 			case pk.FixedHeader.Type == packets.Publish:
-				if acks = append(acks, ackOf(packets.Puback, pk.PacketID)); len(acks)%10 == 0 {
-					ping()
-				}
+				acks = append(acks, ackOf(packets.Puback, pk.PacketID))
 			case pk.FixedHeader.Type == packets.Pingresp:
 				pongs++
 			default:
@@ -308,11 +334,9 @@ func TestSlowClientThatPingsStays(t *testing.T) {
 		}
 		return acks
 	}
-	slow.send(take(func(messages int) bool { return messages < n })...)
-	for range 12 {
-		<-time.After(300 * time.Millisecond)
-		ping()
-	}
+	send(take(func(messages int) bool { return messages < n })...)
+	<-time.After(2 * keepAlive) // nothing is taken
+	end()
 	take(func(messages int) bool { return messages < n || pongs < pings })
 	slow.ping()
 }
