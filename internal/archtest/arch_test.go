@@ -57,6 +57,9 @@ var allowed = map[string][]string{
 	// What the log gets of what clients bring about.
 	"internal/quiet": {},
 
+	// Whose turn it is.
+	"internal/turns": {},
+
 	// When files have to be read again.
 	"internal/reload": {},
 
@@ -102,11 +105,11 @@ var allowed = map[string][]string{
 	"internal/tlsfiles":        {"internal/reload"},
 	"internal/pki":             {"internal/atomicfile", "internal/auth", "internal/filelock"},
 	"internal/gate":            {"broker/listener", "internal/auth", "internal/tlsfiles", "github.com/pires/go-proxyproto", xsync},
-	"internal/auth/password":   {"golang.org/x/crypto"},
+	"internal/auth/password":   {"internal/turns", "golang.org/x/crypto"},
 	"internal/auth/sigv4":      {},
 	"internal/auth/credential": {"internal/atomicfile", "internal/auth", "internal/auth/password", yaml},
 	"internal/auth/authn": {
-		"internal/auth", "internal/auth/credential", "internal/auth/password", "internal/auth/sigv4", "internal/objects", "internal/quiet", "internal/reload",
+		"internal/auth", "internal/auth/credential", "internal/auth/password", "internal/auth/sigv4", "internal/objects", "internal/quiet", "internal/reload", "internal/turns",
 		"github.com/go-jose/go-jose/v4",
 	},
 

@@ -876,6 +876,61 @@ func TestIssuerIsGone(t *testing.T) {
 	}
 }
 
+// TestFloodOfTheWebhook has one address try to log in much more often than the webhook answers, from several addresses of
+// its network: others have a place, and when all places are taken nobody waits in vain.
+func TestFloodOfTheWebhook(t *testing.T) {
+	t.Parallel()
+	answers := make(chan bool)
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		select {
+		case <-answers:
+		case <-r.Context().Done():
+		}
+		_, _ = io.WriteString(w, `{"allow":true,"name":"lamp"}`)
+	}))
+	t.Cleanup(hook.Close)
+	a := authn.New(authn.Options{Methods: methods(), Webhook: authn.NewWebhooks(authn.WebhookOptions{
+		URL: hook.URL, Timeout: time.Minute, Parallel: 2, Waiting: 4, Each: 3,
+	})})
+	results := make(chan error, 15)
+	ask := func(times int, from string) {
+		for i := range times {
+			go func() {
+				_, err := a.Authenticate(t.Context(), &auth.Credentials{
+					Listener: everything, Username: "u", Password: fmt.Append(nil, from, i), HasPassword: true, Remote: netip.MustParseAddr(from),
+				})
+				results <- err
+			}()
+		}
+	}
+	refused := func(times int) {
+		t.Helper()
+		for range times {
+			select {
+			case err := <-results:
+				if !errors.Is(err, auth.ErrUnavailable) {
+					t.Errorf("one who is too many: %v, want ErrUnavailable", err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("those who are too many wait")
+			}
+		}
+	}
+	ask(5, "2001:db8::1")
+	ask(5, "2001:db8::2")
+	refused(7)
+	ask(3, "192.0.2.1")
+	ask(2, "192.0.2.2")
+	refused(2)
+	close(answers)
+	for range 6 {
+		if err := <-results; err != nil {
+			t.Errorf("one who has had a place: %v", err)
+		}
+	}
+}
+
 func TestWebhook(t *testing.T) {
 	t.Parallel()
 	var (

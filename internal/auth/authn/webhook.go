@@ -14,6 +14,7 @@ import (
 
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/credential"
+	"github.com/umbra-iot/umbra/internal/turns"
 )
 
 // Bounds of the webhook.
@@ -29,6 +30,8 @@ type WebhookOptions struct {
 	Timeout  time.Duration // default 3 s
 	Remember time.Duration // the longest that an answer counts; default 1 min
 	Parallel int           // requests at a time; default 32
+	Waiting  int           // further ones that wait for their turn; default 256
+	Each     int           // of both together those of one address, of IPv6 of one network with 64 bits; default 32
 	Now      func() time.Time
 }
 
@@ -38,7 +41,7 @@ type WebhookOptions struct {
 type Webhooks struct {
 	o      WebhookOptions
 	client *http.Client
-	turns  chan struct{}
+	turns  *turns.Turns
 	salt   string // of the memory: who reads it learns no passwords
 
 	mu      sync.Mutex // guards what follows
@@ -86,7 +89,8 @@ func NewWebhooks(o WebhookOptions) *Webhooks {
 		o.Now = time.Now
 	}
 	return &Webhooks{
-		o: o, client: newClient(o.Timeout), turns: make(chan struct{}, o.Parallel), salt: rand.Text(),
+		o: o, client: newClient(o.Timeout), salt: rand.Text(),
+		turns:   turns.New(turns.Options{Parallel: o.Parallel, Waiting: o.Waiting, Each: o.Each}),
 		answers: map[[sha256.Size]byte]remembered{},
 	}
 }
@@ -107,12 +111,11 @@ func (w *Webhooks) ask(ctx context.Context, s shown) (*auth.Principal, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.o.Timeout)
 	defer cancel()
-	select {
-	case w.turns <- struct{}{}:
-		defer func() { <-w.turns }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: webhook: %w", auth.ErrUnavailable, context.Cause(ctx))
+	end, err := w.turns.Take(ctx, auth.Source(s.Remote).String())
+	if err != nil {
+		return nil, fmt.Errorf("%w: webhook: %w", auth.ErrUnavailable, err)
 	}
+	defer end()
 	a, err := w.post(ctx, body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: webhook: %w", auth.ErrUnavailable, err)

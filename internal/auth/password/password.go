@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/argon2"
+
+	"github.com/umbra-iot/umbra/internal/turns"
 )
 
 // Parameters of new hashes: the first choice of OWASP for argon2id.
@@ -49,11 +51,8 @@ const (
 // MaxBytes is the length of the longest password.
 const MaxBytes = 1024
 
-// Errors of this package.
-var (
-	ErrHash = errors.New("password: not a hash of argon2id")
-	ErrBusy = errors.New("password: too many passwords are being checked")
-)
+// ErrHash is the error of what is no hash.
+var ErrHash = errors.New("password: not a hash of argon2id")
 
 var encoding = base64.RawStdEncoding.Strict()
 
@@ -113,7 +112,7 @@ func Verify(hash string, password []byte) (bool, error) {
 type Options struct {
 	Parallel int           // checks at a time, each of which takes 19 MiB; default 2
 	Waiting  int           // further ones that wait for their turn; default 256
-	Each     int           // of them those of one source; default 32
+	Each     int           // of both together those of one source; default 32
 	Remember time.Duration // how long a right password is remembered; default 5 min
 	Entries  int           // of them at most; default 10000
 	Now      func() time.Time
@@ -121,17 +120,14 @@ type Options struct {
 
 // Checker checks passwords. Its methods may be called at the same time.
 type Checker struct {
-	turns    chan struct{}
-	waiting  chan struct{}
-	each     int
+	turns    *turns.Turns
 	remember time.Duration
 	entries  int
 	now      func() time.Time
 	key      []byte // of the memory: who reads it learns no passwords
 	dummy    string // hash for users that do not exist
 
-	mu    sync.Mutex     // guards what follows
-	from  map[string]int // how many wait by their source
+	mu    sync.Mutex // guards what follows
 	known map[[sha256.Size]byte]*list.Element
 	byAge *list.List // of *entry, the oldest first
 }
@@ -144,17 +140,15 @@ type entry struct {
 // NewChecker returns a checker that remembers nothing yet.
 func NewChecker(o Options) *Checker {
 	setDefault(&o.Parallel, 2)
-	setDefault(&o.Waiting, 256)
-	setDefault(&o.Each, 32)
 	setDefault(&o.Remember, 5*time.Minute)
 	setDefault(&o.Entries, 10000)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	return &Checker{
-		turns: make(chan struct{}, o.Parallel), waiting: make(chan struct{}, o.Parallel+o.Waiting), each: o.Each, remember: o.Remember,
-		entries: o.Entries, now: o.Now, key: []byte(rand.Text()), dummy: Hash([]byte(rand.Text())),
-		from: map[string]int{}, known: map[[sha256.Size]byte]*list.Element{}, byAge: list.New(),
+		turns:    turns.New(turns.Options{Parallel: o.Parallel, Waiting: o.Waiting, Each: o.Each}),
+		remember: o.Remember, entries: o.Entries, now: o.Now, key: []byte(rand.Text()), dummy: Hash([]byte(rand.Text())),
+		known: map[[sha256.Size]byte]*list.Element{}, byAge: list.New(),
 	}
 }
 
@@ -167,7 +161,7 @@ func setDefault[T comparable](p *T, v T) {
 
 // Verify is the function Verify, within the bounds of the checker. An empty
 // hash, of a user that does not exist, takes as long as a wrong password. It
-// returns ErrBusy when too many wait, in all or from this source, and the error of ctx.
+// returns [turns.ErrBusy] when too many wait, in all or from this source, and the error of ctx.
 func (c *Checker) Verify(ctx context.Context, source, hash string, password []byte) (bool, error) {
 	if len(password) > MaxBytes {
 		return false, nil
@@ -176,22 +170,11 @@ func (c *Checker) Verify(ctx context.Context, source, hash string, password []by
 	if hash != "" && c.remembers(sum) {
 		return true, nil
 	}
-	if !c.enter(source) {
-		return false, ErrBusy
+	end, err := c.turns.Take(ctx, source)
+	if err != nil {
+		return false, fmt.Errorf("password: %w", err)
 	}
-	defer c.leave(source)
-	select {
-	case c.waiting <- struct{}{}:
-		defer func() { <-c.waiting }()
-	default:
-		return false, ErrBusy
-	}
-	select {
-	case c.turns <- struct{}{}:
-		defer func() { <-c.turns }()
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
-	}
+	defer end()
 	if hash == "" {
 		_, err := Verify(c.dummy, password)
 		return false, err
@@ -201,25 +184,6 @@ func (c *Checker) Verify(ctx context.Context, source, hash string, password []by
 		c.note(sum)
 	}
 	return ok, err
-}
-
-// enter counts a check of a source, unless it is one too many: who guesses keeps others waiting a little, and not out.
-func (c *Checker) enter(source string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.from[source] >= c.each {
-		return false
-	}
-	c.from[source]++
-	return true
-}
-
-func (c *Checker) leave(source string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.from[source]--; c.from[source] == 0 {
-		delete(c.from, source)
-	}
 }
 
 // sum is what a right password is remembered by. With the hash in it, a changed password is not remembered.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/umbra-iot/umbra/internal/auth/password"
+	"github.com/umbra-iot/umbra/internal/turns"
 )
 
 func TestHash(t *testing.T) {
@@ -103,7 +104,7 @@ func TestFlood(t *testing.T) {
 			_, err := c.Verify(t.Context(), fmt.Sprint(i), hash, []byte("wrong"))
 			mu.Lock()
 			defer mu.Unlock()
-			if errors.Is(err, password.ErrBusy) {
+			if errors.Is(err, turns.ErrBusy) {
 				busy++
 			} else if err != nil {
 				t.Errorf("Verify: %v", err)
