@@ -876,6 +876,48 @@ func TestIssuerIsGone(t *testing.T) {
 	}
 }
 
+// TestWebhookGetsEveryByte shows passwords that are not UTF-8: the webhook gets them as they are, and an answer to one counts
+// for no other. User names that are not are refused, as MQTT does.
+func TestWebhookGetsEveryByte(t *testing.T) {
+	t.Parallel()
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q struct {
+			Password       *string
+			PasswordBase64 []byte
+		}
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+			t.Error(err)
+		}
+		right := q.Password == nil && string(q.PasswordBase64) == "\xff\xfe" || q.Password != nil && q.PasswordBase64 == nil && (*q.Password == "ü" || *q.Password == "")
+		fmt.Fprintf(w, `{"allow":%t,"name":"lamp"}`, right)
+	}))
+	t.Cleanup(hook.Close)
+	a := authn.New(authn.Options{Methods: methods(), Webhook: authn.NewWebhooks(authn.WebhookOptions{URL: hook.URL, Timeout: time.Minute})})
+	for range 2 { // then it is remembered
+		for _, tt := range []struct {
+			user, password string
+			right          bool
+		}{
+			{"u", "\xff\xfe", true},
+			{"u", "\xff\xfd", false},
+			{"u", "\ufffd\ufffd", false},
+			{"u", "//4=", false},
+			{"u", "ü", true},
+			{"u", "", true},
+			{"u\xff", "ü", false},
+			{"", "\xff\xfe", true},
+			{"u\xff", "", false},
+		} {
+			_, err := a.Authenticate(t.Context(), &auth.Credentials{
+				Listener: everything, Username: tt.user, Password: []byte(tt.password), HasPassword: true,
+			})
+			if (err == nil) != tt.right || err != nil && !errors.Is(err, auth.ErrDenied) {
+				t.Errorf("the user %q with the password %q: %v", tt.user, tt.password, err)
+			}
+		}
+	}
+}
+
 // TestFloodOfTheWebhook has one address try to log in much more often than the webhook answers, from several addresses of
 // its network: others have a place, and when all places are taken nobody waits in vain.
 func TestFloodOfTheWebhook(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/auth/credential"
@@ -58,8 +59,25 @@ type question struct {
 	Listener string `json:"listener"`
 	ClientID string `json:"clientId"` // "" over HTTP
 	Username string `json:"username"`
-	Password string `json:"password"`
 	Remote   string `json:"remote"` // address of the client, "" when it is not known
+
+	// The password is in the first of these, or in the second if it is not UTF-8.
+	Password       *string `json:"password,omitempty"`
+	PasswordBase64 []byte  `json:"passwordBase64,omitempty"`
+}
+
+// questionAbout returns what the webhook is asked.
+func questionAbout(s shown) question {
+	q := question{Listener: s.Listener, ClientID: s.ClientID, Username: s.Username}
+	if s.Remote.IsValid() {
+		q.Remote = s.Remote.String()
+	}
+	if utf8.ValidString(s.Secret) {
+		q.Password = &s.Secret
+	} else {
+		q.PasswordBase64 = []byte(s.Secret)
+	}
+	return q
 }
 
 // answer is the body of the response.
@@ -97,17 +115,16 @@ func NewWebhooks(o WebhookOptions) *Webhooks {
 
 // ask returns the principal of a client.
 func (w *Webhooks) ask(ctx context.Context, s shown) (*auth.Principal, error) {
-	q := question{Listener: s.Listener, ClientID: s.ClientID, Username: s.Username, Password: s.Secret}
-	if s.Remote.IsValid() {
-		q.Remote = s.Remote.String()
+	if !utf8.ValidString(s.Username) { // JSON would make another one of it
+		return nil, fmt.Errorf("%w: webhook: user name is not UTF-8", auth.ErrDenied)
 	}
-	body, err := json.Marshal(q)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", auth.ErrDenied, err)
-	}
-	id := sha256.Sum256(append([]byte(w.salt), body...))
+	id := w.sum(s)
 	if r, ok := w.recall(id); ok {
 		return verdict(r.principal)
+	}
+	body, err := json.Marshal(questionAbout(s))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", auth.ErrDenied, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.o.Timeout)
 	defer cancel()
@@ -183,6 +200,16 @@ func (w *Webhooks) judge(a answer, s shown) (remembered, error) {
 		p.Expires = w.o.Now().Add(end)
 	}
 	return remembered{principal: p, until: w.o.Now().Add(last)}, nil
+}
+
+// sum is what an answer is remembered by: all that was shown, byte for byte.
+func (w *Webhooks) sum(s shown) (id [sha256.Size]byte) {
+	h := sha256.New()
+	for _, text := range []string{w.salt, s.Listener, s.ClientID, s.Username, s.Secret, s.Remote.String()} {
+		fmt.Fprintf(h, "%d:%s", len(text), text)
+	}
+	h.Sum(id[:0])
+	return id
 }
 
 func (w *Webhooks) recall(id [sha256.Size]byte) (remembered, bool) {
