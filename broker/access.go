@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -81,12 +80,12 @@ func (c *conn) authorize(shown *auth.Credentials) packets.Code {
 	return packets.ErrNotAuthorized
 }
 
-// tell logs what the client has brought about, as far as the log is not flooded by its address.
+// tell logs what the client has brought about, as far as the log is not flooded by its address or network.
 func (c *conn) tell(level slog.Level, text string, attrs ...any) {
 	remote := c.RemoteAddr().String()
 	source := remote
-	if host, _, err := net.SplitHostPort(remote); err == nil {
-		source = host
+	if from, err := netip.ParseAddrPort(remote); err == nil {
+		source = auth.Source(from.Addr()).String()
 	}
 	c.b.quiet.Log(context.Background(), level, source, text, append([]any{"client_id", c.clientID, "remote", remote}, attrs...)...)
 }

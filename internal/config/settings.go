@@ -141,7 +141,7 @@ func (c *Config) tlsSettings() []Setting {
 		},
 		{
 			Name: "address-connections", Group: group, Default: "0", value: integer[int]{&c.PerAddress, 0, 1 << 20},
-			Help: "connections at a time from one address, behind proxies that of the client; further ones take the place of one that is not known yet, or are closed; 0 is no bound",
+			Help: "connections at a time from one address, of IPv6 from one network with 64 bits, behind proxies that of the client; further ones take the place of one that is not known yet, or are closed; 0 is no bound",
 		},
 		{
 			Name: "handshake-timeout", Group: group, Default: "10s", value: duration{&c.Handshake, 1, forever},

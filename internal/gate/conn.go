@@ -258,8 +258,8 @@ func (c *Conn) quit() {
 	c.admit()
 	delete(c.gate.open, c)
 	for _, p := range c.places {
-		if p.open--; p.open == 0 && p.address.IsValid() {
-			delete(c.gate.from, p.address)
+		if p.open--; p.open == 0 && p.crowd.source.IsValid() {
+			delete(c.gate.from, p.crowd.source)
 		}
 	}
 	c.places = nil

@@ -4,6 +4,8 @@ import (
 	"container/list"
 	"net/netip"
 	"time"
+
+	"github.com/umbra-iot/umbra/internal/auth"
 )
 
 // standing is whether a connection makes room for others.
@@ -16,12 +18,12 @@ const (
 	standings
 )
 
-// crowd is the connections that share a bound: all, those of a listener, those of an address. It is guarded by Gate.mu.
+// crowd is the connections that share a bound: all, those of a listener, those of an address or network. It is guarded by Gate.mu.
 type crowd struct {
-	bound   int // of open, 0 for none
-	open    int
-	lines   [standings]list.List // of *Conn: those that make room, by age
-	address netip.Addr           // whose connections they are; invalid for those of a listener, and for all
+	bound  int // of open, 0 for none
+	open   int
+	lines  [standings]list.List // of *Conn: those that make room, by age
+	source netip.Addr           // whose connections they are, see [auth.Source]; invalid for those of a listener, and for all
 }
 
 func (k *crowd) isFull() bool { return k.bound > 0 && k.open >= k.bound }
@@ -133,7 +135,7 @@ func (g *Gate) register(c *Conn) bool {
 		if pushed {
 			continue
 		}
-		if !soon || full.address.IsValid() || !g.pause(nil) {
+		if !soon || full.source.IsValid() || !g.pause(nil) {
 			return false
 		}
 	}
@@ -169,10 +171,11 @@ func (g *Gate) joinAddress(c *Conn, a netip.Addr) (full *crowd) {
 	if g.PerAddress <= 0 {
 		return nil
 	}
-	k := g.from[a]
+	source := auth.Source(a)
+	k := g.from[source]
 	if k == nil {
-		k = &crowd{bound: g.PerAddress, address: a}
-		g.from[a] = k
+		k = &crowd{bound: g.PerAddress, source: source}
+		g.from[source] = k
 	}
 	if k.isFull() {
 		return k

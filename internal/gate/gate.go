@@ -99,8 +99,8 @@ type Options struct {
 	Budget    *Budget       // default: no bound
 	// Connections bounds those of all listeners together, as Spec.Connections those of one; 0 for no bound.
 	Connections int
-	// PerAddress bounds the connections at a time from one address, behind proxies
-	// that of the client; 0 for no bound. What is above it takes the place of the
+	// PerAddress bounds the connections at a time from one address, of IPv6 from one
+	// network of 64 bits, behind proxies that of the client; 0 for no bound. What is above it takes the place of the
 	// oldest stranger, or is closed when there is none that is old enough: who
 	// comes from other addresses is not to wait.
 	PerAddress int
@@ -131,7 +131,7 @@ type Gate struct {
 	listeners []*entrance
 	open      map[*Conn]struct{}
 	all       crowd
-	from      map[netip.Addr]*crowd // with PerAddress
+	from      map[netip.Addr]*crowd // with PerAddress, by source
 }
 
 // entrance is a listener that is open.

@@ -499,3 +499,35 @@ func TestBoundOfAnAddressBehindAProxy(t *testing.T) {
 		}
 	}
 }
+
+// TestBoundOfANetwork counts the addresses of a network of IPv6 together, as who has one of them has them all.
+func TestBoundOfANetwork(t *testing.T) {
+	t.Parallel()
+	spec := gate.Spec{Kind: gate.MQTT, Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	g, addr := open(t, gate.Options{PerAddress: 2}, spec)
+	enter := func(from string) net.Conn {
+		header := []byte("\r\n\r\n\x00\r\nQUIT\n\x21\x21\x00\x24")
+		for _, a := range []string{from, "2001:db8::1"} {
+			b := netip.MustParseAddr(a).As16()
+			header = append(header, b[:]...)
+		}
+		c := dial(t, addr)
+		_, _ = c.Write(append(header, 0x12, 0x67, 0x07, 0x5b))
+		return c
+	}
+	first := enter("2001:db8:1:2::1")
+	for _, c := range []net.Conn{first, enter("2001:db8:1:2:ffff::2"), enter("2001:db8:1:3::1")} {
+		if hello(c) != "mqtt" {
+			t.Fatal("two clients of a network and one of another do not get in")
+		}
+		prove(t, c)
+	}
+	if hello(enter("2001:db8:1:2::3")) == "mqtt" {
+		t.Error("a third client of a network gets in")
+	}
+	_ = first.Close()
+	eventually(t, "two connections", func() bool { return g.Stats().Open == 2 })
+	if hello(enter("2001:db8:1:2::4")) != "mqtt" {
+		t.Error("nobody gets the place that has become free")
+	}
+}

@@ -3,8 +3,8 @@ package rest
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
+	"net/netip"
 
 	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/shadow"
@@ -167,13 +167,13 @@ func (a *api) forbid(r *http.Request, n need) error {
 	return errForbidden
 }
 
-// sourceOf returns the address that a request comes from, for the quiet log.
+// sourceOf returns where a request comes from, for the quiet log.
 func sourceOf(r *http.Request) string {
-	source, _, err := net.SplitHostPort(r.RemoteAddr)
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
 	}
-	return source
+	return auth.Source(from.Addr()).String()
 }
 
 // author says who asks, for the history of shadows.

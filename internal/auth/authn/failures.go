@@ -78,9 +78,8 @@ func (f *failures) add(ctx context.Context, a Attempt, attrs ...any) {
 		f.count.Denied++
 	}
 	f.mu.Unlock()
-	remote := a.Remote.String()
-	f.log.Log(ctx, slog.LevelWarn, remote, "login failed",
-		append(attrs, "principal", a.Principal, "listener", a.Listener, "remote", remote, "error", a.Err.Error())...)
+	f.log.Log(ctx, slog.LevelWarn, auth.Source(a.Remote).String(), "login failed",
+		append(attrs, "principal", a.Principal, "listener", a.Listener, "remote", a.Remote.String(), "error", a.Err.Error())...)
 }
 
 // Failures returns how many logins have failed.
