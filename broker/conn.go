@@ -107,6 +107,9 @@ func (b *Broker) handle(raw net.Conn) {
 // newConn has what handle is not to have on the stack, see conn.serve.
 func (b *Broker) newConn(raw net.Conn) *conn {
 	c := &conn{Conn: raw, b: b, limits: b.limitsOf(raw)}
+	if c.limits != &b.limits {
+		_ = raw.SetReadDeadline(time.Now().Add(c.limits.ConnectTimeout)) // in place of the listener's
+	}
 	c.out = outbox{
 		raw: raw, pool: &b.buffers, timeout: c.limits.WriteTimeout, limit: c.limits.OutgoingBytes,
 		drained: c.drained, written: func(n int) { b.count.bytesOut.Add(int64(n)) },
@@ -128,7 +131,7 @@ func (c *conn) finish() {
 	case reasonError:
 		c.tell(slog.LevelInfo, "connection ended for what the client sent", "reason", end.text)
 	case reasonServer:
-		c.tell(slog.LevelWarn, "connection ended for a failure of the server", "reason", end.text)
+		c.tell(slog.LevelWarn, "connection ended because of the server", "reason", end.text)
 	}
 	if c.client != nil {
 		c.client.detach(c, end)

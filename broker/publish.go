@@ -201,7 +201,7 @@ func (c *conn) answer(place uint64, kind ackKind, o outcome, reader bool) {
 	case !o.lost:
 		c.acks.done(place, 0, "", reader)
 	default: // without an acknowledgement the client sends it again when it is back
-		c.hangUp(storeFails())
+		c.hangUp(cause{code: packets.ErrUnspecifiedError.Code, text: o.text, reason: reasonServer})
 	}
 }
 

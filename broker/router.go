@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -48,7 +49,7 @@ func (b *Broker) route(m *wire.Message, from publisher) outcome {
 	}
 	if err := b.retain(m, from.owner); err != nil {
 		b.notRetained(m, err)
-		o.code, o.text = packets.ErrQuotaExceeded.Code, "delivered, but not retained: "+err.Error()
+		o.code, o.text = packets.ErrQuotaExceeded.Code, "delivered, but not retained: "+strings.TrimPrefix(err.Error(), "retained: ")
 	}
 	entries = b.match(m.Topic, from.client) // again: who has subscribed meanwhile may not have found it among the retained ones
 	b.fanOut(m, *entries, admitted)

@@ -19,7 +19,7 @@ import (
 // Errors of [Store.Set] about a message that would exceed a limit.
 var (
 	ErrFull      = errors.New("retained: store is full")
-	ErrOwnerFull = errors.New("retained: its owner has too many")
+	ErrOwnerFull = errors.New("retained: its publisher has as much as he may")
 )
 
 // expireStep bounds how many expired messages Set removes at a time to make room.

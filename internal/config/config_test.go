@@ -372,6 +372,8 @@ func TestListeners(t *testing.T) {
 		{[]string{"--listeners=mqtt://127.0.0.1:1?colour=red"}, "unknown option"},
 		{[]string{"--listeners=mqtt://127.0.0.1:1?auth=hope"}, "not one of"},
 		{[]string{"--listeners=mqtt://127.0.0.1:1?message-rate=many"}, "message-rate: "},
+		{[]string{"--listeners=mqtt://127.0.0.1:1?message-rate=many&colour=red"}, "unknown option \"colour\"\nmqtt://127.0.0.1:1: message-rate: "},
+		{[]string{"--listeners=mqtt://127.0.0.1:1?message-rate=1&message-rate=1000"}, "\"message-rate\" is given twice"},
 		{[]string{"--listeners=mqtt://127.0.0.1:1?queue-memory=1KiB"}, "unknown option"}, // it is of all clients together
 		{[]string{"--listeners=mqtt://127.0.0.1:1?proxy-from=x"}, "neither an address nor a network"},
 		{[]string{"--listeners=mqtt://127.0.0.1:1 ws://[::1]:2?proxy-from=10.0.0.0/8,::1"}, ""},

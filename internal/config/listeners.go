@@ -281,32 +281,43 @@ func parseListener(text string) (Listener, error) {
 	if err != nil || u.Host == "" || !slices.Contains(kinds(), gate.Kind(u.Scheme)) || u.Path != "" || u.User != nil {
 		return Listener{}, fmt.Errorf("%q is not a listener such as mqtts://0.0.0.0:8883?auth=certificate", text)
 	}
-	l := Listener{Kind: gate.Kind(u.Scheme), Address: u.Host, origin: "listeners: " + u.Scheme + "://" + u.Host}
-	if err := validateAddress(l.origin, withHost(u.Host)); err != nil {
+	name := u.Scheme + "://" + u.Host
+	l := Listener{Kind: gate.Kind(u.Scheme), Address: u.Host, origin: "listeners: " + name}
+	if err := validateAddress(name, withHost(u.Host)); err != nil {
 		return l, err
 	}
 	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return l, fmt.Errorf("%s: %w", l.origin, err)
+	errs := []error{err}
+	for _, option := range slices.Sorted(maps.Keys(query)) {
+		errs = append(errs, l.set(option, query[option]))
 	}
-	table := l.options()
-	for _, name := range slices.Sorted(maps.Keys(query)) {
-		s := ownSetting{name, query[name][len(query[name])-1]}
-		v, ok := table[name]
-		if !ok {
-			v = ownValue(&Config{}, name)
-		}
-		if v == nil {
-			return l, fmt.Errorf("%s: unknown option %q", l.origin, name)
-		}
-		if err := v.Set(s.value); err != nil {
-			return l, fmt.Errorf("%s: %s: %w", l.origin, name, err)
-		}
-		if !ok {
-			l.own = append(l.own, s)
+	for i, err := range errs {
+		if err != nil {
+			errs[i] = fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return l, nil
+	return l, errors.Join(errs...)
+}
+
+// set sets an option, or a setting that the listener has its own of.
+func (l *Listener) set(option string, values []string) error {
+	if len(values) > 1 {
+		return fmt.Errorf("option %q is given twice", option)
+	}
+	v, ok := l.options()[option]
+	if !ok {
+		v = ownValue(&Config{}, option)
+	}
+	if v == nil {
+		return fmt.Errorf("unknown option %q", option)
+	}
+	if err := v.Set(values[0]); err != nil {
+		return fmt.Errorf("%s: %w", option, err)
+	}
+	if !ok {
+		l.own = append(l.own, ownSetting{option, values[0]})
+	}
+	return nil
 }
 
 // options are what a listener may have beside kind and address.
@@ -366,7 +377,7 @@ func listenerText(n *yaml.Node) (string, error) {
 		if key == "listen" {
 			listen = s
 		} else {
-			query.Set(key, s)
+			query.Add(key, s)
 		}
 	}
 	if listen == "" || strings.ContainsAny(listen, " ?") {

@@ -34,7 +34,7 @@ func (c *Config) floodSettings() []Setting {
 		},
 		{
 			Name: "write-timeout", Group: group, Listener: true, Default: "20s", value: duration{&c.Broker.WriteTimeout, 1, forever},
-			Help: "a client that takes no bytes for so long is cut off",
+			Help: "a client that takes no bytes for so long is cut off, after twice as long at the latest",
 		},
 	}
 }

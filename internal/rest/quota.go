@@ -33,6 +33,7 @@ func (a *api) counted(h handler) handler {
 			return errTooManyRequests
 		}
 		if !a.Quotas.Book.Take(owner, quota.Connections, 1, most.Connections) {
+			w.Header().Set("Retry-After", "1")
 			return errTooManyAtATime
 		}
 		defer a.Quotas.Book.Give(owner, quota.Connections, 1)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -64,8 +66,8 @@ func TestQuotasOfHTTP(t *testing.T) {
 // TestListenersHaveOwnLimits: what a listener has of its own counts for its connections, those over WebSocket included.
 func TestListenersHaveOwnLimits(t *testing.T) {
 	t.Parallel()
-	l := startLogin(t, "--store=memory", "--subscriptions=1", "--principal-sessions=1",
-		"--listeners=mqtt://127.0.0.1:0?subscriptions=2&principal-sessions=0 ws://127.0.0.1:0?subscriptions=3&principal-sessions=0")
+	l := startLogin(t, "--store=memory", "--subscriptions=1", "--principal-sessions=1", "--connect-timeout=5m",
+		"--listeners=mqtt://127.0.0.1:0?subscriptions=2&principal-sessions=0&connect-timeout=100ms ws://127.0.0.1:0?subscriptions=3&principal-sessions=0")
 	first := dial(t, l.MQTT(), l.asRoot("first"))
 	webSocket := l.asRoot("ws")
 	webSocket.Dial = func(ctx context.Context) (net.Conn, error) {
@@ -89,6 +91,11 @@ func TestListenersHaveOwnLimits(t *testing.T) {
 		if ack, err := tt.c.Subscribe(wait(t), "a/more"); err != nil || ack.Code != 0x97 {
 			t.Errorf("%s: one more than %d: SUBACK = %#x, %v, want 0x97", name, tt.most, ack.Code, err)
 		}
+	}
+	silent := open(t, l.Addr("mqtt"))
+	_ = silent.SetReadDeadline(time.Now().Add(patience))
+	if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("a connection that says nothing: %v, want its end after the connect-timeout of its listener", err)
 	}
 	if _, err := mqtttest.Dial(wait(t), l.MQTT(), l.asRoot("second")); refusedWith(err) != 0x97 {
 		t.Errorf("a further session on the listener that bounds them: %v, want 0x97", err)
