@@ -274,13 +274,11 @@ func TestOldestStrangerMakesRoom(t *testing.T) {
 	}
 }
 
-// TestKnownClientsBecomeStrangers has clients that are known reserve more than there is: each makes room for the next, and
-// who proves itself again stays.
-func TestKnownClientsBecomeStrangers(t *testing.T) {
-	t.Parallel()
-	const body = 1 << 20
-	g := gate.New(gate.Options{Budget: gate.NewBudget(2 * (body + 32<<10))})
-	a, err := g.Listen(t.Context(), gate.Spec{Kind: gate.HTTP, Address: "127.0.0.1:0"})
+// listen opens a gate with one listener, whose connections the test takes.
+func listen(t *testing.T, o gate.Options, kind gate.Kind) (g *gate.Gate, addr string) {
+	t.Helper()
+	g = gate.New(o)
+	a, err := g.Listen(t.Context(), gate.Spec{Kind: kind, Address: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,8 +288,17 @@ func TestKnownClientsBecomeStrangers(t *testing.T) {
 		g.Close()
 		<-done
 	})
+	return g, a.String()
+}
+
+// TestKnownClientsBecomeStrangers has clients that are known reserve more than there is: each makes room for the next, and
+// who proves itself again stays.
+func TestKnownClientsBecomeStrangers(t *testing.T) {
+	t.Parallel()
+	const body = 1 << 20
+	g, addr := listen(t, gate.Options{Budget: gate.NewBudget(2 * (body + 32<<10))}, gate.HTTP)
 	enter := func() *gate.Conn {
-		dial(t, a.String())
+		dial(t, addr)
 		c, err := g.HTTP().Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -321,19 +328,9 @@ func TestKnownClientsBecomeStrangers(t *testing.T) {
 
 func TestThoseWhoAreKnownStay(t *testing.T) {
 	t.Parallel()
-	g := gate.New(gate.Options{Budget: gate.NewBudget(32 << 10)})
-	a, err := g.Listen(t.Context(), gate.Spec{Kind: gate.MQTT, Address: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- g.Serve() }()
-	t.Cleanup(func() {
-		g.Close()
-		<-done
-	})
+	g, addr := listen(t, gate.Options{Budget: gate.NewBudget(32 << 10)}, gate.MQTT)
 	for range 3 {
-		dial(t, a.String())
+		dial(t, addr)
 		c, err := g.MQTT().Accept()
 		if err != nil {
 			t.Fatal(err)

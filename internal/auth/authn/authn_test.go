@@ -537,17 +537,10 @@ func TestJWT(t *testing.T) {
 	}
 }
 
-// A token that names no key, or an id of several keys, may be signed by each that is for its algorithm.
-func TestKeysOfJWTWithoutTheirOwnID(t *testing.T) {
-	t.Parallel()
-	first, second, stranger := newIssuer(t), newIssuer(t), newIssuer(t)
-	other, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
-		{Key: other.Public(), KeyID: "x"}, {Key: first.key.Public(), KeyID: "x"}, {Key: second.key.Public()},
-	}})
+// trusting is an authenticator that trusts keys of an issuer, and claims that count there.
+func trusting(t *testing.T, keys ...jose.JSONWebKey) (a *authn.Authenticator, claims map[string]any) {
+	t.Helper()
+	text, err := json.Marshal(jose.JSONWebKeySet{Keys: keys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -559,8 +552,20 @@ func TestKeysOfJWTWithoutTheirOwnID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
-	claims := map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": time.Now().Add(time.Hour).Unix()}
+	claims = map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": time.Now().Add(time.Hour).Unix()}
+	return authn.New(authn.Options{Methods: methods(), JWT: jwts}), claims
+}
+
+// A token that names no key, or an id of several keys, may be signed by each that is for its algorithm.
+func TestKeysOfJWTWithoutTheirOwnID(t *testing.T) {
+	t.Parallel()
+	first, second, stranger := newIssuer(t), newIssuer(t), newIssuer(t)
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, claims := trusting(t,
+		jose.JSONWebKey{Key: other.Public(), KeyID: "x"}, jose.JSONWebKey{Key: first.key.Public(), KeyID: "x"}, jose.JSONWebKey{Key: second.key.Public()})
 	for name, test := range map[string]struct {
 		key  any
 		alg  jose.SignatureAlgorithm
@@ -588,26 +593,13 @@ func TestKeysOfJWTWithoutTheirOwnID(t *testing.T) {
 func TestFewKeysOfJWTAreTried(t *testing.T) {
 	t.Parallel()
 	const tried = 8
-	var keys jose.JSONWebKeySet
+	var keys []jose.JSONWebKey
 	var all []*issuer
 	for range tried + 1 {
 		all = append(all, newIssuer(t))
-		keys.Keys = append(keys.Keys, jose.JSONWebKey{Key: all[len(all)-1].key.Public()})
+		keys = append(keys, jose.JSONWebKey{Key: all[len(all)-1].key.Public()})
 	}
-	text, err := json.Marshal(keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "jwks.json")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	jwts, err := authn.NewJWTs(authn.JWTOptions{Keys: file, Issuer: "https://issuer", Audience: "umbra"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
-	claims := map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": time.Now().Add(time.Hour).Unix()}
+	a, claims := trusting(t, keys...)
 	for i, by := range all {
 		token := by.sign(t, by.key, jose.ES256, "", claims)
 		_, err := a.Request(request(t, "", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }), everything, nil)
