@@ -16,6 +16,9 @@ import (
 	"github.com/umbra-iot/umbra/shadow"
 )
 
+// eagerBytes is how much memory is taken for a body before it has come: with room for all of it, most of it comes at once.
+const eagerBytes = 16 << 10
+
 // drainBytes is how much of a body that is too large is read and thrown away, so that a client which
 // sends all before it reads gets to see the answer.
 const drainBytes = 16 << 20
@@ -32,9 +35,11 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > limit && r.Header.Get("Expect") != "" {
 		return nil, errTooLarge // the client waits for leave to send it
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), eagerBytes)) + bytes.MinRead)
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	if err == nil {
-		return body, nil
+		return body.Bytes(), nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		_, _ = io.CopyN(io.Discard, r.Body, drainBytes)
