@@ -225,8 +225,9 @@ func (g *Gate) Close() {
 type Stats struct {
 	Open             int64 // connections now
 	Strangers        int64 // of them those that have not proved who they are
+	Idle             int64 // of them those that are between two requests of HTTP
 	Refused          int64 // above a bound
-	PushedOut        int64 // strangers that made room
+	PushedOut        int64 // those that made room
 	HandshakesFailed int64 // of TLS, or PROXY headers
 	AcceptErrors     int64
 }
@@ -236,8 +237,8 @@ func (g *Gate) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return Stats{
-		Open: int64(g.all.open), Strangers: int64(g.all.lines[stranger].Len()), Refused: g.refused.Load(),
-		PushedOut: g.pushedOut.Load(), HandshakesFailed: g.unfinished.Load(), AcceptErrors: g.failed.Load(),
+		Open: int64(g.all.open), Strangers: int64(g.all.lines[stranger].Len()), Idle: int64(g.all.lines[idle].Len()),
+		Refused: g.refused.Load(), PushedOut: g.pushedOut.Load(), HandshakesFailed: g.unfinished.Load(), AcceptErrors: g.failed.Load(),
 	}
 }
 

@@ -215,9 +215,10 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	g, addr := openHTTP(t, gate.Options{Connections: 3})
 	busy, first, second := dial(t, addr), dial(t, addr), dial(t, addr)
 	_, _ = io.WriteString(busy, "POST / HTTP/1.1\r\nHost: x\r\nKnown: yes\r\nContent-Length: 2\r\n\r\na")
-	answered(t, first, byKnown)
-	answered(t, second, byKnown)
-	answered(t, second, byKnown)
+	for i, c := range []net.Conn{first, second} {
+		answered(t, c, byKnown)
+		eventually(t, "its client to be between two requests", func() bool { return g.Stats().Idle == int64(i+1) })
+	}
 	eventually(t, "all are known", func() bool { return g.Stats().Strangers == 0 })
 	answered(t, dial(t, addr), byKnown)
 	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {

@@ -89,8 +89,9 @@ func (m *Metrics) Gate(stats func() gate.Stats) {
 	var (
 		open       = gauge("umbra_connections", "Open connections of all listeners.")
 		strangers  = gauge("umbra_strangers", "Connections whose clients have not proved who they are.")
+		idle       = gauge("umbra_idle_connections", "Connections of HTTP between two requests of known clients.")
 		refused    = counter("umbra_connections_refused_total", "Connections above the bound of a listener or an address.")
-		pushedOut  = counter("umbra_strangers_pushed_out_total", "Connections that made room for new ones before they had proved who they are.")
+		pushedOut  = counter("umbra_connections_pushed_out_total", "Connections that made room for new ones: those whose clients had not proved who they are, and idle ones of HTTP.")
 		handshakes = counter("umbra_handshakes_failed_total", "Connections that ended during the handshake of TLS, or with a wrong PROXY header.")
 		accepts    = counter("umbra_accept_errors_total", "Connections that could not be accepted.")
 	)
@@ -98,6 +99,7 @@ func (m *Metrics) Gate(stats func() gate.Stats) {
 		s := stats()
 		open.send(ch, float64(s.Open))
 		strangers.send(ch, float64(s.Strangers))
+		idle.send(ch, float64(s.Idle))
 		refused.send(ch, float64(s.Refused))
 		pushedOut.send(ch, float64(s.PushedOut))
 		handshakes.send(ch, float64(s.HandshakesFailed))

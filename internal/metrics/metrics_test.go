@@ -131,7 +131,7 @@ func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	m := metrics.New()
 	m.Broker(func() broker.Stats { return broker.Stats{Connections: 3, MessagesOut: 7, DroppedSlow: 2} })
-	m.Gate(func() gate.Stats { return gate.Stats{Strangers: 2, HandshakesFailed: 4} })
+	m.Gate(func() gate.Stats { return gate.Stats{Strangers: 2, Idle: 6, HandshakesFailed: 4} })
 	m.Logins(func() authn.Failures { return authn.Failures{Denied: 5} })
 	m.Things(func() things.Stats {
 		return things.Stats{
@@ -142,6 +142,7 @@ func TestSnapshots(t *testing.T) {
 	})
 	wantLines(t, m,
 		"umbra_strangers 2",
+		"umbra_idle_connections 6",
 		"umbra_handshakes_failed_total 4",
 		`umbra_logins_failed_total{reason="denied"} 5`,
 		"umbra_mqtt_connections 3",

@@ -268,7 +268,7 @@ func TestHeadersWithoutAnEnd(t *testing.T) {
 				_, _ = io.WriteString(e, "GET / HTTP/1.1\r\nHost: localhost\r\n"+lines.String())
 			}
 			eventually(t, func() error {
-				if n := l.metric(t, "umbra_strangers_pushed_out_total"); n < 50 {
+				if n := l.metric(t, "umbra_connections_pushed_out_total"); n < 50 {
 					return fmt.Errorf("%v of them have made room", n)
 				}
 				return nil
