@@ -59,7 +59,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newGet(a), newSet(a), newUnset(a), newReplace(a), newDelete(a),
 		newDelta(a), newDiff(a), newLs(a), newWatch(a), newWait(a),
-		newMapping(a), newUser(a), newKey(a), newToken(a), newPolicy(a), newThing(a), newAudit(a), newCert(a), newContext(a), newCompletion(), newVersion(a),
+		newMapping(a), newUser(a), newKey(a), newToken(a), newPolicy(a), newThing(a), newAudit(a), newCert(a), newContext(a), newCompletion(), newVersion(a), newWhoami(a),
 	)
 	return root
 }

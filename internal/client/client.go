@@ -166,6 +166,11 @@ func (c *Client) Thing(ctx context.Context, thing string) (*ThingInfo, error) {
 	return &t, c.decode(ctx, call{method: http.MethodGet, path: "/v1/things/" + url.PathEscape(thing)}, &t)
 }
 
+// Whoami returns what the server says of who asks.
+func (c *Client) Whoami(ctx context.Context) ([]byte, error) {
+	return c.do(ctx, call{method: http.MethodGet, path: "/v1/whoami"})
+}
+
 // Version returns what the server says of its build.
 func (c *Client) Version(ctx context.Context) ([]byte, error) {
 	return c.do(ctx, call{method: http.MethodGet, path: "/v1/version"})

@@ -4,7 +4,9 @@ import (
 	_ "embed"
 	"io/fs"
 	"net/http"
+	"time"
 
+	"github.com/umbra-iot/umbra/internal/auth"
 	"github.com/umbra-iot/umbra/internal/version"
 	"github.com/umbra-iot/umbra/schemas"
 )
@@ -19,6 +21,31 @@ func (a *api) getOpenAPI(w http.ResponseWriter, _ *http.Request) error {
 
 func (a *api) getVersion(w http.ResponseWriter, _ *http.Request) error {
 	writeJSON(w, http.StatusOK, contentJSON, version.Get())
+	return nil
+}
+
+// getWhoami says who makes the request, as the server sees it.
+func (a *api) getWhoami(w http.ResponseWriter, r *http.Request) error {
+	p := auth.FromContext(r.Context())
+	if p == nil {
+		p = auth.Nobody()
+	}
+	answer := struct {
+		Principal string     `json:"principal"` // ID, "anonymous" for nobody
+		Name      string     `json:"name,omitempty"`
+		Groups    []string   `json:"groups,omitempty"`
+		Policies  []string   `json:"policies,omitempty"` // that count for the principal
+		Scopes    []string   `json:"scopes,omitempty"`
+		Expires   *time.Time `json:"expires,omitempty"`
+		Open      bool       `json:"open"` // whoever comes may do everything
+	}{Principal: p.String(), Name: p.Name, Groups: p.Groups, Scopes: p.Scopes, Open: a.Rights == nil}
+	if !answer.Open && a.Engine != nil {
+		answer.Policies = a.Engine.Names(p)
+	}
+	if !p.Expires.IsZero() {
+		answer.Expires = &p.Expires
+	}
+	writeJSON(w, http.StatusOK, contentJSON, answer)
 	return nil
 }
 

@@ -312,6 +312,9 @@ func TestAbout(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.want(200, "GET", "/v1/version", "")
+	if a := s.want(200, "GET", "/v1/whoami", ""); a.body != `{"principal":"anonymous","open":true}` {
+		t.Errorf("without authentication one is %s", a.body)
+	}
 	s.want(200, "GET", "/v1/openapi.json", "")
 	var list struct{ Schemas []string }
 	if err := json.Unmarshal([]byte(s.want(200, "GET", "/v1/schemas/", "").body), &list); err != nil {

@@ -19,8 +19,8 @@ type need struct {
 // needOf returns what an operation asks for; false when nobody has said.
 func needOf(method, pattern string) (need, bool) {
 	switch method + " " + pattern {
-	case "GET /livez", "GET /readyz", "GET /v1/version", "GET /v1/schemas/{$}", "GET /v1/schemas/{file}", "GET /v1/openapi.json":
-		return need{}, true // they tell nothing of anybody; readyz tells more to some
+	case "GET /livez", "GET /readyz", "GET /v1/whoami", "GET /v1/version", "GET /v1/schemas/{$}", "GET /v1/schemas/{file}", "GET /v1/openapi.json":
+		return need{}, true // they tell nothing of others; readyz tells more to some
 	case "GET /v1/events": // each event is asked for
 		return need{}, true
 	case "GET /things/{thing}/shadow", "GET /v1/things/{thing}/shadow", "GET /v1/things/{thing}/delta", "GET /v1/things/{thing}/events":

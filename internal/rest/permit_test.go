@@ -102,7 +102,7 @@ func TestPermissions(t *testing.T) {
 		}
 	}
 	open := []string{ // of the events each one is asked for
-		"GET /livez", "GET /readyz", "GET /v1/events", "GET /v1/openapi.json", "GET /v1/schemas/{$}", "GET /v1/schemas/{file}", "GET /v1/version",
+		"GET /livez", "GET /readyz", "GET /v1/events", "GET /v1/openapi.json", "GET /v1/schemas/{$}", "GET /v1/schemas/{file}", "GET /v1/version", "GET /v1/whoami",
 	}
 	if got := slices.Sorted(maps.Keys(left)); !slices.Equal(got, open) {
 		t.Errorf("open to all are %q, want %q", got, open)

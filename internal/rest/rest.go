@@ -152,6 +152,7 @@ func (a *api) routes() []Route {
 		{post, "/v1/credentials/{kind}", "", false, a.makeCredential},
 		{put, "/v1/credentials/{kind}/{id}", "", false, a.putUser},
 		{del, "/v1/credentials/{kind}/{id}", "", false, a.deleteCredential},
+		{get, "/v1/whoami", "", false, a.getWhoami},
 		{get, "/v1/version", "", false, a.getVersion},
 		{get, "/v1/schemas/{$}", "", false, a.listSchemas},
 		{get, "/v1/schemas/{file}", "", false, a.getSchema},

@@ -89,10 +89,13 @@ func TestDevicePolicy(t *testing.T) {
 			t.Errorf("subscribe %s: %#x, %v, want %t", filter, ack.Code, err, want)
 		}
 	}
+	if out := l.mustUmbra(t, "", "whoami"); !strings.Contains(out, "user:root") || !strings.Contains(out, "admin") {
+		t.Errorf("whoami says %s", out)
+	}
 	asUser := func(r *http.Request) { r.SetBasicAuth("lamp", lampPassword) }
 	for path, want := range map[string]int{
 		"/things/lamp/shadow": 200, "/things/door/shadow": 403, "/v1/things/lamp": 200, "/v1/things": 403, "/v1/policies": 403, "/v1/audit": 403,
-		"/metrics": 403, "/v1/credentials/users": 403, "/retainedMessage": 403, "/connections/lamp": 403, "/v1/version": 200,
+		"/metrics": 403, "/v1/credentials/users": 403, "/retainedMessage": 403, "/connections/lamp": 403, "/v1/version": 200, "/v1/whoami": 200,
 	} {
 		if status, body := l.do(t, http.MethodGet, path, "", asUser); status != want {
 			t.Errorf("GET %s = %d %s, want %d", path, status, body, want)
