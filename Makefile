@@ -27,7 +27,7 @@ test: test-deps ## run all tests as CI does, having installed what they need whe
 race: ## run the tests with the race detector
 	go test -race -shuffle=on -timeout 20m ./...
 
-test-deps: ## install what the tests use: redis-server, mosquitto-clients, awscli, npm, strace
+test-deps: ## install what the tests use: redis-server, mosquitto-clients, awscli, npm, strace, chromium-headless-shell
 	@scripts/test-deps
 
 FUZZTIME ?= 20s

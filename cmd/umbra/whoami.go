@@ -52,8 +52,11 @@ func (a *app) printWhoami(answer []byte) error {
 	}
 	t := table{out: a.stdout, colour: a.colour, uncut: true}
 	for _, line := range [][2]string{
-		{"principal", me.Principal}, {"groups", strings.Join(me.Groups, ", ")}, {"policies", strings.Join(me.Policies, ", ")},
-		{"scopes", strings.Join(me.Scopes, ", ")}, {"expires", me.Expires},
+		{"principal", me.Principal},
+		{"groups", strings.Join(me.Groups, ", ")},
+		{"policies", strings.Join(me.Policies, ", ")},
+		{"scopes", strings.Join(me.Scopes, ", ")},
+		{"expires", me.Expires},
 	} {
 		t.row(plainCells([]string{line[0], cmp.Or(line[1], "-")})...)
 	}

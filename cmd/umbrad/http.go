@@ -7,6 +7,7 @@ import (
 
 	"github.com/umbra-iot/umbra/broker/listener"
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/dashboard"
 	"github.com/umbra-iot/umbra/internal/gate"
 	"github.com/umbra-iot/umbra/internal/rest"
 )
@@ -61,6 +62,7 @@ func (s *server) handler() http.Handler {
 	health := s.metrics.HTTP(rest.Recognize(s.recognize, api))
 	api = s.metrics.HTTP(rest.RefuseOtherSites(s.cfg.Origins, s.log, rest.Guard(s.authenticate, s.log, api)))
 	scrape := rest.Guard(s.authenticate, s.log, rest.Permit(options, auth.GetMetrics, s.metrics.Handler()))
+	page := dashboard.Handler()
 	webSocket := s.estranged(s.vouched(s.broker.WebSocket()))
 	return s.ofOwnHosts(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch c := gateConn(r); {
@@ -68,6 +70,8 @@ func (s *server) handler() http.Handler {
 			webSocket.ServeHTTP(w, r)
 		case c != nil && (c.Kind() == gate.WS || c.Kind() == gate.WSS):
 			http.NotFound(w, r)
+		case s.cfg.Dashboard && dashboard.Serves(r.URL.Path):
+			page.ServeHTTP(w, r)
 		case r.URL.Path == "/metrics":
 			scrape.ServeHTTP(w, r)
 		case isHealth(r):

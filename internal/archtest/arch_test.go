@@ -121,10 +121,11 @@ var allowed = map[string][]string{
 	"internal/client":  {"shadow", "internal/auth/sigv4"},
 
 	// The programs.
+	"internal/dashboard": {},
 	"cmd/umbrad": {
 		"statestore", "statestore/memstore", "statestore/pebblestore", "statestore/redisstore", "things", "broker", "broker/listener", "broker/mapping",
 		"internal/auth", "internal/auth/authn", "internal/auth/authz", "internal/audit", "internal/auth/credential", "internal/auth/password", "internal/objects", "internal/mappings", "internal/gate",
-		"internal/tlsfiles", "internal/quota", "shadow", "internal/config", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
+		"internal/tlsfiles", "internal/quota", "shadow", "internal/config", "internal/dashboard", "internal/metrics", "internal/rest", "internal/version", pebble, xsync,
 	},
 	"cmd/umbra":        {"shadow", "broker/mapping", "broker/mapping/cases", "internal/atomicfile", "internal/client", "internal/auth/credential", "internal/filelock", "internal/pki", "internal/version", cobra, yaml, "golang.org/x/term"},
 	"examples/lamp":    {paho},

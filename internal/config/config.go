@@ -53,6 +53,7 @@ type Config struct {
 	AllowAnonymous bool
 	Origins        []string // patterns of sites that may use WebSocket
 	Hosts          []string // patterns of names that requests without authentication may be for
+	Dashboard      bool
 	Authz          Authz
 
 	Data          string

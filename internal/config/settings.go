@@ -86,6 +86,10 @@ func (c *Config) listenerSettings() []Setting {
 			Help: "serve addresses that are not loopback although anybody who reaches them may do everything",
 		},
 		{
+			Name: "dashboard", Group: group, Default: "true", value: boolean{&c.Dashboard},
+			Help: "serve the dashboard, a page for browsers, at `/dashboard/` of the HTTP listeners; see [dashboard.md](dashboard.md)",
+		},
+		{
 			Name: "websocket-origins", Group: group, value: origins{&c.Origins},
 			Help: "sites whose pages may connect over WebSocket and change things over HTTP, besides those of the server's own host and port: hosts, or origins such as `https://app.example`, with commas between them; `*` and `?` are wildcards, and `*` alone is every site",
 		},

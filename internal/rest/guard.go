@@ -32,7 +32,7 @@ func Guard(who Authenticate, log *slog.Logger, next http.Handler) http.Handler {
 		}
 		a.Log.DebugContext(r.Context(), "request is not authenticated",
 			"method", r.Method, "path", r.URL.EscapedPath(), "remote", r.RemoteAddr, "trace_id", traceID(r), "error", err)
-		a.writeError(w, r, unauthenticated(w, err))
+		a.writeError(w, r, unauthenticated(w, r, err))
 	}))
 }
 
@@ -50,7 +50,7 @@ func Recognize(who Authenticate, next http.Handler) http.Handler {
 }
 
 // unauthenticated is what a client is told that is not known.
-func unauthenticated(w http.ResponseWriter, err error) error {
+func unauthenticated(w http.ResponseWriter, r *http.Request, err error) error {
 	if told, ok := errors.AsType[*shadow.Error](err); ok {
 		return told
 	}
@@ -72,6 +72,8 @@ func unauthenticated(w http.ResponseWriter, err error) error {
 		return refusal(http.StatusServiceUnavailable, "Authentication is not possible now")
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="umbra"`)
-	w.Header().Add("WWW-Authenticate", `Basic realm="umbra", charset="UTF-8"`)
+	if r.Header.Get("X-Requested-With") == "" { // a browser would ask for a password over the page that asks for one itself
+		w.Header().Add("WWW-Authenticate", `Basic realm="umbra", charset="UTF-8"`)
+	}
 	return refusal(http.StatusUnauthorized, "Unauthorized")
 }

@@ -29,6 +29,9 @@ var npmFiles embed.FS
 // installTime is the longest that the installation of packages may take.
 const installTime = 10 * time.Minute
 
+// scriptTime bounds a script.
+const scriptTime = 5 * time.Minute
+
 // minNode is the oldest Node.js that the AWS SDK runs on.
 const minNode = 20
 
@@ -119,7 +122,9 @@ func (n node) run(t *testing.T, script string, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(wait(t), n.path, append([]string{"-"}, args...)...)
+	ctx, cancel := context.WithTimeout(t.Context(), scriptTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, n.path, append([]string{"-"}, args...)...)
 	cmd.Dir = n.dir
 	cmd.Env = append(os.Environ(), n.env...)
 	cmd.Stdin = strings.NewReader(string(text))

@@ -66,18 +66,23 @@ type failures struct {
 	count Failures
 }
 
-// add counts a failed login and perhaps logs it. The error says nothing that is secret.
-func (f *failures) add(ctx context.Context, a Attempt, attrs ...any) {
+// note counts a failed login.
+func (f *failures) note(err error) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	switch {
-	case errors.Is(a.Err, auth.ErrNoCredentials):
+	case errors.Is(err, auth.ErrNoCredentials):
 		f.count.None++
-	case errors.Is(a.Err, auth.ErrUnavailable):
+	case errors.Is(err, auth.ErrUnavailable):
 		f.count.Unavailable++
 	default:
 		f.count.Denied++
 	}
-	f.mu.Unlock()
+}
+
+// add counts a failed login and perhaps logs it. The error says nothing that is secret.
+func (f *failures) add(ctx context.Context, a Attempt, attrs ...any) {
+	f.note(a.Err)
 	f.log.Log(ctx, slog.LevelWarn, auth.Source(a.Remote).String(), "login failed",
 		append(attrs, "principal", a.Principal, "listener", a.Listener, "remote", a.Remote.String(), "error", a.Err.Error())...)
 }

@@ -25,6 +25,10 @@ func (a *Authenticator) Request(r *http.Request, listener string, peer *auth.Pri
 		remote = from.Addr().Unmap()
 	}
 	p, err := a.request(r, listener, peer, remote)
+	if errors.Is(err, auth.ErrNoCredentials) && r.Header.Get("X-Requested-With") != "" {
+		a.failures.note(err) // a page wants to know whether it has to ask for a login
+		return nil, err
+	}
 	if err != nil {
 		username, _, _ := r.BasicAuth()
 		tried := Attempt{Principal: claimed(peer, ""), Method: methodOf(peer), Listener: listener, Remote: remote}

@@ -1,0 +1,123 @@
+// The HTTP API, as whoever has logged in.
+
+import { parse } from './json.js';
+
+const KEY = 'umbra-authorization'; // of the tab, until it is closed or somebody logs out
+
+/** Returns the header Authorization of a user. */
+export function basic(user, password) {
+  return `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${user}:${password}`)))}`;
+}
+
+export function logIn(authorization) { sessionStorage.setItem(KEY, authorization); }
+export function logOut() { sessionStorage.removeItem(KEY); }
+export function hasLogin() { return sessionStorage.getItem(KEY) !== null; }
+
+/** What the server answers when it does not do what it is asked for. status is 0 when it does not answer. */
+export class Refused extends Error {
+  constructor(status, message, traceId) {
+    super(message);
+    this.status = status;
+    this.traceId = traceId;
+  }
+}
+
+async function send(method, path, { body, headers = {}, signal } = {}) {
+  // With X-Requested-With the server does not ask the browser to ask for a password: this page does.
+  const all = { 'X-Requested-With': 'umbra-dashboard', ...headers };
+  if (hasLogin()) all.Authorization = sessionStorage.getItem(KEY);
+  let response;
+  try {
+    response = await fetch(path, { method, body, headers: all, signal, cache: 'no-store' });
+  } catch (err) {
+    if (signal?.aborted) throw err;
+    throw new Refused(0, `The server does not answer: ${err.message}`);
+  }
+  if (response.ok) return response;
+  const text = await response.text();
+  let problem = {};
+  try {
+    problem = JSON.parse(text);
+  } catch { /* it is from a proxy, perhaps */ }
+  if (response.status === 401) dispatchEvent(new Event('umbra-unauthorized'));
+  throw new Refused(response.status, problem.detail ?? problem.message ?? `${response.status} ${response.statusText}`, problem.traceId);
+}
+
+/** Makes a request and returns the JSON of its answer, null when it has none. */
+export async function call(method, path, options) {
+  const text = await (await send(method, path, options)).text();
+  return text === '' ? null : parse(text);
+}
+
+export const get = (path, options) => call('GET', path, options);
+
+/** Returns a path with names as its segments, and a query. */
+export function url(segments, query = {}) {
+  const path = segments.map((s) => `/${encodeURIComponent(s)}`).join('');
+  const params = new URLSearchParams(Object.entries(query).filter(([, v]) => v !== '' && v !== undefined && v !== null));
+  return params.size > 0 ? `${path}?${params}` : path;
+}
+
+/**
+ * Follows an event stream until signal is aborted, coming back where it was cut. event gets each event; state whether the
+ * stream is there. from is the last event that is known, nothing for what comes now.
+ */
+export async function follow(path, { signal, from, event, state }) {
+  let last = from;
+  let pause = 1000;
+  while (!signal.aborted) {
+    try {
+      const response = await send('GET', path, { signal, headers: last === undefined ? {} : { 'Last-Event-ID': last } });
+      state(true);
+      pause = 1000;
+      for await (const e of events(response.body)) {
+        last = e.id ?? last;
+        if (e.data !== undefined) event(e);
+      }
+    } catch (err) {
+      if (signal.aborted) return;
+      if (err.status >= 400 && err.status < 500 && err.status !== 429) {
+        state(false, err.message);
+        return;
+      }
+    }
+    state(false, 'The stream of changes is cut: what is shown may be old');
+    await new Promise((resume) => {
+      const timer = setTimeout(resume, pause);
+      signal.addEventListener('abort', () => { clearTimeout(timer); resume(); }, { once: true });
+    });
+    pause = Math.min(pause * 2, 15000);
+  }
+}
+
+/** Reads server-sent events, as the WHATWG HTML standard has them. Those without data are signs of life. */
+async function* events(body) {
+  let rest = '';
+  const decoder = new TextDecoder();
+  for await (const chunk of chunks(body)) {
+    rest += decoder.decode(chunk, { stream: true });
+    const blocks = rest.split('\n\n');
+    rest = blocks.pop();
+    for (const block of blocks) yield readEvent(block);
+  }
+}
+
+// Not all browsers iterate over streams.
+async function* chunks(body) {
+  const reader = body.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield value;
+  }
+}
+
+function readEvent(block) {
+  const e = {};
+  for (const line of block.split('\n')) {
+    const [, field, value] = /^([a-z]+): ?(.*)$/.exec(line) ?? [];
+    if (field === 'id' || field === 'event') e[field] = value;
+    if (field === 'data') e.data = parse(value);
+  }
+  return e;
+}

@@ -1,0 +1,73 @@
+// All things that have shadows.
+
+import { follow, get, url } from '../api.js';
+import { age, failure, fill, h, table } from '../dom.js';
+
+const LIMIT = 50;
+const SETTLE = 300; // ms that changes are collected for
+
+export async function things({ main, query, signal, stream }) {
+  const prefix = query.get('prefix') ?? '';
+  const page = query.get('page') ?? '';
+  const search = h('input', { value: prefix, placeholder: 'begins with', type: 'search', 'aria-label': 'Name begins with' });
+  const list = h('div');
+  fill(main,
+    h('h1', null, 'Things'),
+    h('form', { onsubmit: (e) => { e.preventDefault(); location.hash = `#${url(['things'], { prefix: search.value })}`; } }, search, h('button', null, 'Search')),
+    list);
+
+  const load = async () => {
+    try {
+      const answer = await get(url(['v1', 'things'], { prefix, page, limit: LIMIT }), { signal });
+      fill(list, listed(answer, prefix, page));
+    } catch (err) {
+      if (!signal.aborted) fill(list, err.status === 403 ? unlisted() : failure(err));
+    }
+  };
+  await load();
+
+  let timer = null;
+  const soon = () => {
+    timer ??= setTimeout(async () => {
+      await load();
+      timer = null;
+    }, SETTLE);
+  };
+  signal.addEventListener('abort', () => clearTimeout(timer));
+  follow(url(['v1', 'events'], { prefix }), { signal, event: soon, state: (ok, why) => { stream(ok, why); if (ok) soon(); } });
+}
+
+function listed({ things: all, nextPage }, prefix, page) {
+  if (all.length === 0) return h('p', { class: 'faint' }, page ? 'No more things.' : 'No thing has a shadow here yet: a device makes its own with its first report.');
+  const presence = all.some((t) => t.connectivity);
+  const titles = ['Thing', 'Shadow', 'State', 'Version', 'Changed', ...(presence ? ['Presence'] : [])];
+  const rows = all.flatMap((t) => t.shadows.map((s, i) => [
+    i === 0 ? h('a', { href: `#${url(['thing', t.thing])}` }, t.thing) : '',
+    h('a', { href: `#${url(['thing', t.thing], { name: s.name })}` }, s.name || 'classic'),
+    s.inSync ? h('span', { class: 'good' }, 'in sync') : h('span', { class: 'wait' }, 'waits for the device'),
+    String(s.version), age(s.modified),
+    ...(presence ? [i === 0 ? connected(t.connectivity) : ''] : []),
+  ]));
+  return [
+    table(titles, rows),
+    h('p', null,
+      page && h('a', { href: `#${url(['things'], { prefix })}` }, 'First page'), ' ',
+      nextPage && h('a', { href: `#${url(['things'], { prefix, page: nextPage })}` }, 'Next page')),
+  ];
+}
+
+/** Says whether a thing is connected. */
+export function connected(c) {
+  if (!c) return '';
+  if (c.connected) return h('span', { class: 'good' }, 'connected ', age(c.since));
+  return h('span', { class: 'faint' }, c.since ? ['offline ', age(c.since), ` ${c.reason ?? ''}`] : 'never seen');
+}
+
+/** Leads to a thing who may see it, and not all of them. */
+function unlisted() {
+  const name = h('input', { required: true, 'aria-label': 'Thing' });
+  return [
+    h('p', null, 'You may not list all things (umbra:ListThings). Which one is it?'),
+    h('form', { onsubmit: (e) => { e.preventDefault(); location.hash = `#${url(['thing', name.value])}`; } }, name, h('button', null, 'Show')),
+  ];
+}

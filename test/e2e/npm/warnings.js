@@ -1,0 +1,18 @@
+// Looks at a dashboard that nobody has to log in to. Arguments: the browser, the URL of umbrad, its process, and what the
+// page has to warn of.
+'use strict';
+
+const { chromium } = require('playwright-core');
+
+const [browser, server, pid, warning] = process.argv.slice(2);
+
+(async () => {
+  const app = await chromium.launch({ executablePath: browser, chromiumSandbox: false, args: ['--disable-gpu', '--disable-background-networking'] });
+  const page = await app.newPage();
+  page.setDefaultTimeout(60000);
+  await page.goto(`${server}/dashboard/`);
+  await page.locator('#warnings p:not(.mild)').filter({ hasText: warning }).waitFor();
+  process.kill(Number(pid));
+  await page.locator('#stream').filter({ hasText: 'may be old' }).waitFor();
+  await app.close();
+})().catch((err) => { console.error(err); process.exit(1); });
