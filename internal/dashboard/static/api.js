@@ -58,35 +58,72 @@ export function url(segments, query = {}) {
   return params.size > 0 ? `${path}?${params}` : path;
 }
 
+/** Says what is to be said while the page cannot follow the server. */
+export const STALE = 'The server does not answer: what is shown may be old';
+
+/** Does something now and then every so many ms until signal is aborted, but not while nobody looks. */
+export async function repeat(ms, signal, what) {
+  while (!signal.aborted) {
+    await what();
+    await pause(ms, signal);
+    await visible(signal);
+  }
+}
+
+/** Waits, but not longer than until signal is aborted. */
+function pause(ms, signal) {
+  return new Promise((resume) => {
+    const timer = setTimeout(resume, ms);
+    signal.addEventListener('abort', () => { clearTimeout(timer); resume(); }, { once: true });
+  });
+}
+
+/** Waits until somebody looks at the page, or signal is aborted. */
+function visible(signal) {
+  if (!document.hidden || signal.aborted) return null;
+  return new Promise((resume) => {
+    document.addEventListener('visibilitychange', resume, { once: true, signal });
+    signal.addEventListener('abort', resume, { once: true });
+  });
+}
+
+/** Returns a signal that is aborted with another one, and when nobody looks any more. */
+function whileVisible(signal) {
+  const end = new AbortController();
+  document.addEventListener('visibilitychange', () => { if (document.hidden) end.abort(); }, { signal: end.signal });
+  return AbortSignal.any([signal, end.signal]);
+}
+
 /**
  * Follows an event stream until signal is aborted, coming back where it was cut. event gets each event; state whether the
- * stream is there. from is the last event that is known, nothing for what comes now.
+ * stream is there. from is the last event that is known, nothing for what comes now. While nobody looks there is no stream:
+ * a browser has six connections to a server for all tabs.
  */
 export async function follow(path, { signal, from, event, state }) {
   let last = from;
-  let pause = 1000;
-  while (!signal.aborted) {
+  let wait = 1000;
+  for (;;) {
+    await visible(signal);
+    if (signal.aborted) return;
+    const now = whileVisible(signal);
     try {
-      const response = await send('GET', path, { signal, headers: last === undefined ? {} : { 'Last-Event-ID': last } });
+      const response = await send('GET', path, { signal: now, headers: last === undefined ? {} : { 'Last-Event-ID': last } });
       state(true);
-      pause = 1000;
+      wait = 1000;
       for await (const e of events(response.body)) {
         last = e.id ?? last;
         if (e.data !== undefined) event(e);
       }
     } catch (err) {
-      if (signal.aborted) return;
+      if (now.aborted) continue;
       if (err.status >= 400 && err.status < 500 && err.status !== 429) {
         state(false, err.message);
         return;
       }
     }
-    state(false, 'The stream of changes is cut: what is shown may be old');
-    await new Promise((resume) => {
-      const timer = setTimeout(resume, pause);
-      signal.addEventListener('abort', () => { clearTimeout(timer); resume(); }, { once: true });
-    });
-    pause = Math.min(pause * 2, 15000);
+    state(false, STALE);
+    await pause(wait, signal);
+    wait = Math.min(wait * 2, 15000);
   }
 }
 

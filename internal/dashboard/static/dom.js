@@ -32,9 +32,18 @@ export function table(titles, rows) {
 /** Returns how long ago a time was, of which the title says when that is. */
 export function age(ms) {
   if (!ms) return h('span', { class: 'faint' }, '-');
+  return h('time', { dateTime: new Date(ms).toISOString(), title: new Date(ms).toLocaleString() }, ago(ms));
+}
+
+/** Has all ages that are shown go on. */
+export function grow() {
+  for (const t of document.querySelectorAll('time')) t.textContent = ago(Date.parse(t.dateTime));
+}
+
+function ago(ms) {
   const s = Math.max(0, Math.round((Date.now() - ms) / 1000));
   const [n, unit] = s < 60 ? [s, 's'] : s < 3600 ? [s / 60, 'm'] : s < 86400 ? [s / 3600, 'h'] : [s / 86400, 'd'];
-  return h('time', { dateTime: new Date(ms).toISOString(), title: new Date(ms).toLocaleString() }, `${Math.floor(n)}${unit} ago`);
+  return `${Math.floor(n)}${unit} ago`;
 }
 
 /** Returns what is shown where something has failed. */

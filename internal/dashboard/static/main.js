@@ -1,7 +1,7 @@
 // Which page is shown, to whom, and what everybody has to be warned of.
 
 import { get, hasLogin, logOut } from './api.js';
-import { h, fill, failure } from './dom.js';
+import { failure, fill, grow, h } from './dom.js';
 import { access } from './pages/access.js';
 import { audit } from './pages/audit.js';
 import { changes } from './pages/changes.js';
@@ -10,7 +10,8 @@ import { system } from './pages/system.js';
 import { thing } from './pages/thing.js';
 import { things } from './pages/things.js';
 
-const WARN_EVERY = 30000;
+const WARN_EVERY = 30000; // ms
+const GROW_EVERY = 5000;
 
 const pages = { things, thing, changes, audit, access, system };
 const byId = (id) => document.getElementById(id);
@@ -24,14 +25,14 @@ async function show() {
   leaving = new AbortController();
   const { signal } = leaving;
   streamState(true);
-  const [route, query = ''] = location.hash.slice(1).split('?');
-  const [, name = '', ...args] = route.split('/').map(decodeURIComponent);
-  mark(name);
   const main = byId('main');
   if (!me && !(await recognize(signal))) return;
-  const page = Object.hasOwn(pages, name) ? pages[name] : things;
   fill(main);
   try {
+    const [route, query = ''] = location.hash.slice(1).split('?');
+    const [, name = '', ...args] = route.split('/').map(decodeURIComponent);
+    mark(name);
+    const page = Object.hasOwn(pages, name) ? pages[name] : things;
     await page({ main, args, query: new URLSearchParams(query), signal, stream: streamState });
   } catch (err) {
     if (!signal.aborted) fill(main, failure(err));
@@ -105,4 +106,5 @@ addEventListener('umbra-unauthorized', () => {
   askForLogin(refused ? 'The server does not know this login, or does not any more.' : '');
 });
 setInterval(() => { if (me && !document.hidden) warn(); }, WARN_EVERY);
+setInterval(grow, GROW_EVERY);
 show();

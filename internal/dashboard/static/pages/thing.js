@@ -1,6 +1,6 @@
 // The shadows of a thing: what is desired and reported, and how that came to be.
 
-import { call, follow, get, url } from '../api.js';
+import { call, follow, get, repeat, url } from '../api.js';
 import { age, failure, fill, h, table } from '../dom.js';
 import { show, typed } from '../json.js';
 import { change, pathText, readPath, rows } from '../rows.js';
@@ -8,6 +8,7 @@ import { connected } from './things.js';
 
 const SETTLE = 100; // ms that changes are collected for
 const HISTORY = 200; // changes that are shown
+const LOOK_EVERY = 10000; // ms; of connections no stream tells
 
 export async function thing({ main, args: [name], query, signal, stream }) {
   const shadow = query.get('name') ?? '';
@@ -20,18 +21,23 @@ export async function thing({ main, args: [name], query, signal, stream }) {
   fill(main, h('h1', null, name), tabs, head, notice, state, addForm(), h('h2', null, 'History'), history, commands());
 
   let version = null; // of the document that is shown, null for none
+  let shown = ''; // of the same, so that what has the focus keeps it
   let editing = false;
 
   async function load() {
     try {
       const document = await get(path, { signal });
       if (editing) return; // what is typed is for what was shown
+      const sign = show([document.version, document.connectivity ?? null]);
+      if (sign === shown) return;
+      shown = sign;
       version = document.version;
       fill(head, summary(document));
       fill(state, values(document));
     } catch (err) {
       if (signal.aborted) return;
       version = null;
+      shown = '';
       fill(head);
       fill(state, err.status === 404 ? h('p', { class: 'faint' }, 'There is no such shadow. What is set below makes one.') : failure(err));
     }
@@ -48,6 +54,7 @@ export async function thing({ main, args: [name], query, signal, stream }) {
   /** Changes the shadow if it still is the one that is shown. */
   async function update(method, body) {
     editing = false;
+    shown = '';
     try {
       await call(method, path, { body, signal, headers: { 'Content-Type': 'application/json', ...(version === null ? { 'If-None-Match': '*' } : { 'If-Match': `"${version}"` }) } });
       fill(notice);
@@ -87,7 +94,7 @@ export async function thing({ main, args: [name], query, signal, stream }) {
   function edit(cell, row) {
     editing = true;
     const input = h('input', { value: show(row.desired ?? row.reported), 'aria-label': `Desired ${pathText(row.path)}` });
-    const cancel = () => { editing = false; load(); };
+    const cancel = () => { editing = false; shown = ''; load(); };
     fill(cell, h('form', {
       onsubmit: (e) => { e.preventDefault(); update('PATCH', change(row.path, typed(input.value))); },
       onkeydown: (e) => { if (e.key === 'Escape') cancel(); },
@@ -135,7 +142,7 @@ export async function thing({ main, args: [name], query, signal, stream }) {
     }, SETTLE);
   };
 
-  await Promise.all([load(), loadTabs()]);
+  repeat(LOOK_EVERY, signal, () => Promise.all([load(), loadTabs()]));
   follow(url(['v1', 'things', name, 'events'], { name: shadow }), { signal, from: '0', event, state: stream });
 }
 

@@ -1,10 +1,10 @@
 // All things that have shadows.
 
-import { follow, get, url } from '../api.js';
+import { STALE, get, repeat, url } from '../api.js';
 import { age, failure, fill, h, table } from '../dom.js';
 
 const LIMIT = 50;
-const SETTLE = 300; // ms that changes are collected for
+const LOOK_EVERY = 2000; // ms
 
 export async function things({ main, query, signal, stream }) {
   const prefix = query.get('prefix') ?? '';
@@ -16,25 +16,22 @@ export async function things({ main, query, signal, stream }) {
     h('form', { onsubmit: (e) => { e.preventDefault(); location.hash = `#${url(['things'], { prefix: search.value })}`; } }, search, h('button', null, 'Search')),
     list);
 
-  const load = async () => {
+  // Looking again costs less than hearing of each change of a large fleet, and tells of connections too.
+  const refused = new AbortController();
+  let shown = ''; // what is the same stays as it is, with what has the focus in it
+  repeat(LOOK_EVERY, AbortSignal.any([signal, refused.signal]), async () => {
     try {
       const answer = await get(url(['v1', 'things'], { prefix, page, limit: LIMIT }), { signal });
-      fill(list, listed(answer, prefix, page));
+      if (JSON.stringify(answer) !== shown) fill(list, listed(answer, prefix, page));
+      shown = JSON.stringify(answer);
+      stream(true);
     } catch (err) {
-      if (!signal.aborted) fill(list, err.status === 403 ? unlisted() : failure(err));
+      if (signal.aborted) return;
+      if (err.status < 400 || err.status >= 500) stream(false, STALE);
+      else refused.abort();
+      if (list.childElementCount === 0 || refused.signal.aborted) fill(list, err.status === 403 ? unlisted() : failure(err));
     }
-  };
-  await load();
-
-  let timer = null;
-  const soon = () => {
-    timer ??= setTimeout(async () => {
-      await load();
-      timer = null;
-    }, SETTLE);
-  };
-  signal.addEventListener('abort', () => clearTimeout(timer));
-  follow(url(['v1', 'events'], { prefix }), { signal, event: soon, state: (ok, why) => { stream(ok, why); if (ok) soon(); } });
+  });
 }
 
 function listed({ things: all, nextPage }, prefix, page) {
