@@ -18,7 +18,7 @@ func TestDashboard(t *testing.T) {
 	t.Parallel()
 	n, browser := newNode(t, "npm"), tool(t, chromium)
 	l := startLogin(t, "--store=memory:")
-	n.run(t, "dashboard.js", browser, l.URL(), l.adminPassword)
+	n.run(t, "dashboard.js", browser, l.URL(), l.adminPassword, l.token)
 }
 
 // TestDashboardWarns has the dashboard say loudly that everybody is let in, and that the server is gone.

@@ -1,11 +1,11 @@
 // Uses the dashboard in a browser as an operator does. Arguments: the browser, the URL of umbrad, and the password of its
-// administrator root.
+// administrator root, and a token.
 'use strict';
 
 const assert = require('node:assert/strict');
 const { chromium } = require('playwright-core');
 
-const [browser, server, password] = process.argv.slice(2);
+const [browser, server, password, token] = process.argv.slice(2);
 const PATIENCE = 60000;
 
 /** Calls the API as root, beside the page. */
@@ -128,6 +128,17 @@ async function device(page) {
   assert.equal(await page.getByRole('cell').count(), 0, 'what was shown stays there for who has no login any more');
 }
 
+async function holderOfAToken(page) {
+  await page.getByLabel('Bearer token').fill(token);
+  await page.getByRole('button', { name: 'Log in with token' }).click();
+  await see(page.locator('#me'), 'token:');
+  await page.getByRole('link', { name: 'door' }).waitFor();
+  await page.getByRole('button', { name: 'Log out' }).click();
+  await page.getByRole('heading', { name: 'Log in' }).waitFor();
+  await page.reload();
+  await page.getByRole('heading', { name: 'Log in' }).waitFor();
+}
+
 (async () => {
   await api('PUT', '/v1/credentials/users/lamp', `{"password":"lamp's password"}`);
   await report('lamp', '{"color":{"r":10},"n":12345678901234567890,"<i>x</i>":"<script>alert(1)</script>"}');
@@ -141,6 +152,7 @@ async function device(page) {
   await pureParts(page);
   await administrator(page);
   await device(await open(app, complaints));
+  await holderOfAToken(await open(app, complaints));
   await app.close();
   assert.deepEqual(complaints, []);
 })().catch((err) => { console.error(err); process.exit(1); });
