@@ -168,6 +168,7 @@ func TestReplaceConflict(t *testing.T) {
 		{thing: "quiet", exists: true},
 		{thing: "once", exists: true, others: 1},
 		{thing: "new", others: 1},
+		{thing: "first", args: []string{"--if-version", "0"}},
 		{thing: "often", exists: true, others: 100, code: exitConflict, stderr: "umbra: often: others kept changing it during 10 attempts\n"},
 		{
 			thing: "guarded", exists: true, others: 1, args: []string{"--if-version", "1"}, code: exitConflict,

@@ -78,7 +78,7 @@ func (u *guardedUpdate) run(ctx context.Context) (accepted []byte, err error) {
 		}
 		answer, err := u.attempt(ctx, patch)
 		switch {
-		case err == nil && u.current != nil:
+		case err == nil && (u.current != nil || u.options.ifVersion.given):
 			return answer, nil
 		case err == nil:
 			accepted = answer // made anew and without a guard: look whether somebody else did so too
