@@ -57,6 +57,7 @@ func keyFlag(cmd *cobra.Command, key *string) {
 func newCertInit(c *cert) *cobra.Command {
 	var (
 		o     pki.Options
+		valid lifetime
 		key   string
 		hosts []string
 	)
@@ -66,7 +67,7 @@ func newCertInit(c *cert) *cobra.Command {
 		Example: "  umbra cert init\n  umbra cert init --host umbra.example --host 192.0.2.1",
 		Args:    arguments(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			o.Key, o.Now = pki.Key(key), c.now()
+			o.Key, o.Valid, o.Now = pki.Key(key), time.Duration(valid), c.now()
 			authority, err := pki.Init(c.dir, o)
 			if err != nil {
 				return certError(err)
@@ -77,7 +78,7 @@ func newCertInit(c *cert) *cobra.Command {
 	}
 	cmd.Flags().StringArrayVar(&hosts, "host", localHosts(), "`name` or address of the server; may be given several times")
 	cmd.Flags().StringVar(&o.Name, "name", "Umbra CA", "`name` of the authority")
-	cmd.Flags().DurationVar(&o.Valid, "valid", 20*365*24*time.Hour, "how long the authority is valid")
+	lifetimeFlag(cmd, &valid, 20*365*24*time.Hour, "how long the authority is valid")
 	keyFlag(cmd, &key)
 	return cmd
 }
@@ -87,8 +88,9 @@ func localHosts() []string { return []string{"localhost", "127.0.0.1", "::1"} }
 
 func newCertIssue(c *cert) *cobra.Command {
 	var (
-		r   pki.Request
-		key string
+		r     pki.Request
+		valid lifetime
+		key   string
 	)
 	cmd := &cobra.Command{
 		Use:     "issue THING",
@@ -104,20 +106,21 @@ func newCertIssue(c *cert) *cobra.Command {
 			if err != nil {
 				return certError(err)
 			}
-			r.Name, r.Key, r.Now = args[0], pki.Key(key), c.now()
+			r.Name, r.Key, r.Valid, r.Now = args[0], pki.Key(key), time.Duration(valid), c.now()
 			return c.issue(authority, r)
 		},
 	}
 	cmd.Flags().BoolVar(&r.Force, "force", false, "overwrite the files of an earlier certificate")
-	cmd.Flags().DurationVar(&r.Valid, "valid", 10*365*24*time.Hour, "how long the certificate is valid")
+	lifetimeFlag(cmd, &valid, 10*365*24*time.Hour, "how long the certificate is valid")
 	keyFlag(cmd, &key)
 	return cmd
 }
 
 func newCertServer(c *cert) *cobra.Command {
 	var (
-		r   pki.Request
-		key string
+		r     pki.Request
+		valid lifetime
+		key   string
 	)
 	cmd := &cobra.Command{
 		Use:     "server [HOST]...",
@@ -133,11 +136,11 @@ func newCertServer(c *cert) *cobra.Command {
 			if len(args) == 0 {
 				args = localHosts()
 			}
-			r.Name, r.Hosts, r.Key, r.Now, r.Force = args[0], args, pki.Key(key), c.now(), true
+			r.Name, r.Hosts, r.Key, r.Valid, r.Now, r.Force = args[0], args, pki.Key(key), time.Duration(valid), c.now(), true
 			return c.issue(authority, r)
 		},
 	}
-	cmd.Flags().DurationVar(&r.Valid, "valid", 825*24*time.Hour, "how long the certificate is valid")
+	lifetimeFlag(cmd, &valid, 825*24*time.Hour, "how long the certificate is valid")
 	keyFlag(cmd, &key)
 	return cmd
 }

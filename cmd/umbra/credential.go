@@ -35,7 +35,7 @@ type credentials struct {
 	*app
 	kind, file string
 	request    client.CredentialRequest
-	valid      time.Duration
+	valid      lifetime
 }
 
 func (c *credentials) vault() (vault, error) {
@@ -57,14 +57,14 @@ func (c *credentials) grantFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&c.request.Groups, "group", nil, "`group` to belong to; may be given several times")
 	f.StringSliceVar(&c.request.Policies, "policy", nil, "`policy` that counts; may be given several times")
-	f.DurationVar(&c.valid, "valid", 0, "how long it counts, such as 720h; without it for ever")
+	lifetimeFlag(cmd, &c.valid, 0, "how long it counts, such as 720h; without it for ever")
 }
 
 // made completes the request.
 func (c *credentials) made() client.CredentialRequest {
 	r := c.request
 	if c.valid > 0 {
-		r.Expires = c.now().Add(c.valid).UTC().Truncate(time.Second)
+		r.Expires = c.now().Add(time.Duration(c.valid)).UTC().Truncate(time.Second)
 	}
 	return r
 }
