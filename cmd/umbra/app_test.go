@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -188,6 +190,42 @@ func TestReplaceConflict(t *testing.T) {
 		_, got, _ := runApp(t.Context(), direct, "", "get", tt.thing, "--path", "desired", "-o", "ndjson")
 		if replaced := got == "{\"b\":2}\n"; replaced != (tt.code == 0) {
 			t.Errorf("%s: desired is %s after exit code %d", tt.thing, got, code)
+		}
+	}
+}
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestOutputThatCannotBeWritten: no command says that it is done when nobody can read what it said, whatever it says.
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	s, stop, err := startServer(statestore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	ca := filepath.Join(t.TempDir(), "ca")
+	for _, args := range [][]string{{"cert", "init", "--dir", ca}, {"cert", "issue", "lamp", "--dir", ca}, {"set", "lamp", "a=1"}} {
+		if code, _, stderr := runApp(t.Context(), s.URL, "", args...); code != 0 {
+			t.Fatalf("%q: %s", args, stderr)
+		}
+	}
+	for _, args := range [][]string{
+		{"cert", "revoke", "lamp", "--dir", ca},
+		{"policy", "test", "--as", "user:a", "iot:Connect", "client/a"},
+		{"get", "lamp"},
+		{"help"},
+	} {
+		var problems bytes.Buffer
+		a := &app{
+			stdin: strings.NewReader(""), stdout: fullDisk{}, stderr: &problems, now: time.Now,
+			getenv: func(key string) string { return map[string]string{"UMBRA_SERVER": s.URL}[key] },
+		}
+		if code := a.execute(t.Context(), args); code != exitOther || !strings.Contains(problems.String(), "no space left on device") {
+			t.Errorf("%q: exit code %d, stderr %q; want 1 and why", args, code, problems.String())
 		}
 	}
 }

@@ -76,9 +76,14 @@ type app struct {
 
 // execute runs one command line and returns its exit code.
 func (a *app) execute(ctx context.Context, args []string) int {
+	out := &output{w: a.stdout}
+	a.stdout = out
 	root := newRoot(a) //nolint:contextcheck // commands get the context from cobra
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if out.err != nil && (err == nil || errors.Is(err, errDiffers)) {
+		err = out.err
+	}
 	if err == nil {
 		return 0
 	}
@@ -90,6 +95,22 @@ func (a *app) execute(ctx context.Context, args []string) int {
 		report(a.stderr, err, code, a.jsonErrors)
 	}
 	return code
+}
+
+// output is stdout with its first error, which execute reports: so a command looks at what Write returns only where
+// it would go on.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
 }
 
 // location is the time zone of what is shown.
