@@ -39,9 +39,10 @@ context, and else is ` + client.DefaultServer + `; the first that is given count
 func newContextAdd(a *app) *cobra.Command {
 	var use, force bool
 	cmd := &cobra.Command{
-		Use:     "add NAME SERVER",
-		Short:   "Add a context",
-		Long:    "Add a context. The flags that say who you are (--user, --token, --cert and so on) are kept in it.",
+		Use:   "add NAME SERVER",
+		Short: "Add a context",
+		Long: `Add a context. The flags that say who you are (--user, --token, --cert and so on) are kept in it.
+Without any, a context that is there keeps its own, unless --force makes it anew.`,
 		Example: "  umbra context add plant http://plant.example:8080 --use\n  umbra context add plant http://plant.example:8081 --force   # changes its server",
 		Args:    arguments(2, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -52,14 +53,14 @@ func newContextAdd(a *app) *cobra.Command {
 			if _, err := client.ParseServer(server); err != nil {
 				return failf(exitUsage, "%w", err)
 			}
+			entry := serverEntry{Server: server, Who: a.who}
+			if err := entry.Who.absolute(); err != nil {
+				return err
+			}
 			return a.editConfig(func(c *config) error {
-				if c.Contexts == nil {
-					c.Contexts = map[string]serverEntry{}
+				if err := c.add(name, entry, force); err != nil {
+					return err
 				}
-				if old, ok := c.Contexts[name]; ok && old.Server != server && !force {
-					return usagef("context %s is %s already; --force changes it", name, redacted(old.Server))
-				}
-				c.Contexts[name] = serverEntry{Server: server, Who: a.who}
 				if use {
 					c.use(name)
 				}
@@ -67,9 +68,27 @@ func newContextAdd(a *app) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "change the server of a context that there is already")
+	cmd.Flags().BoolVar(&force, "force", false, "change the server of a context that there is already, and who you are")
 	cmd.Flags().BoolVar(&use, "use", false, "make it the current context")
 	return cmd
+}
+
+// add sets a context. One that is there keeps its server, and who the operator is where entry does not say, unless it is
+// forced.
+func (c *config) add(name string, entry serverEntry, force bool) error {
+	if old, ok := c.Contexts[name]; ok && !force {
+		if old.Server != entry.Server {
+			return usagef("context %s is %s already; --force changes it", name, redacted(old.Server))
+		}
+		if entry.Who == (who{}) {
+			entry.Who = old.Who
+		}
+	}
+	if c.Contexts == nil {
+		c.Contexts = map[string]serverEntry{}
+	}
+	c.Contexts[name] = entry
+	return nil
 }
 
 func newContextUse(a *app) *cobra.Command {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,6 +37,25 @@ func (w *who) flags(cmd *cobra.Command) {
 
 // isLogin reports whether w says who logs in, beside the connection.
 func (w who) isLogin() bool { return w.User != "" || w.Token != "" || w.AccessKey != "" }
+
+// absolute has the names of files begin at the root: they are those of the directory that the operator is in now.
+func (w *who) absolute() (err error) {
+	if file, ok := strings.CutPrefix(w.Token, "@"); ok {
+		if file, err = filepath.Abs(file); err != nil {
+			return err
+		}
+		w.Token = "@" + file
+	}
+	for _, file := range []*string{&w.PasswordFile, &w.CA, &w.Cert, &w.Key} {
+		if *file == "" {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // environment is what variables say.
 func (a *app) environment() who {
@@ -82,7 +102,7 @@ func (a *app) login(c *client.Credentials, from who) (err error) {
 		c.SessionToken, c.Region = a.getenv("AWS_SESSION_TOKEN"), cmp.Or(a.getenv("AWS_REGION"), a.getenv("AWS_DEFAULT_REGION"))
 	}
 	if c.User != "" {
-		c.Password, err = a.password(cmp.Or(from.PasswordFile, a.who.PasswordFile), "Password: ")
+		c.Password, err = a.password(cmp.Or(a.who.PasswordFile, from.PasswordFile), "Password: ")
 	}
 	return err
 }
