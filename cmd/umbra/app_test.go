@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -270,6 +274,39 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("status %d: diff exits with %d, want 2 or more", status, code)
 		}
 		s.Close()
+	}
+}
+
+// TestAdviceOnTLS: what is wrong with certificates is not for another server.
+func TestAdviceOnTLS(t *testing.T) {
+	t.Parallel()
+	open := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(open.Close)
+	closed := httptest.NewUnstartedServer(http.NotFoundHandler())
+	closed.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12} // it refuses within the handshake
+	for _, s := range []*httptest.Server{open, closed} {
+		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	}
+	closed.StartTLS()
+	t.Cleanup(closed.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: closed.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--server", open.URL}, exitUnreachable, "unknown authority; --ca names a file with the authorities of the server\n"},
+		{[]string{"--server", closed.URL, "--ca", ca}, exitUnreachable, "remote error: tls: handshake failure\n"},
+		{[]string{"--server", open.URL, "--cert", ca}, exitUsage, "umbra: a client certificate needs its key, and a key its certificate\n"},
+		{[]string{"--server", open.URL, "--ca", ca + "x"}, exitUsage, "no such file or directory\n"},
+	} {
+		code, _, stderr := runApp(t.Context(), "", "", append([]string{"get", "lamp"}, tt.args...)...)
+		if code != tt.code || !strings.HasSuffix(stderr, tt.want) {
+			t.Errorf("%q: exit code %d, stderr %q; want %d, %q", tt.args, code, stderr, tt.code, tt.want)
+		}
 	}
 }
 

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 
@@ -87,9 +89,15 @@ func statusExitCode(status int) int {
 }
 
 // hint says what to do about an error, "" when its message does.
-func hint(code int) string {
+func hint(err error, code int) string {
 	switch code {
 	case exitUnreachable:
+		if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+			return "--ca names a file with the authorities of the server"
+		}
+		if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" {
+			return "" // of TLS: the server is there, and says what it wants
+		}
 		return "is umbrad running there? --server, UMBRA_SERVER or 'umbra context use' choose another one"
 	case exitConflict:
 		return "somebody changed it; look with 'umbra get' and try again"
@@ -108,7 +116,7 @@ func report(w io.Writer, err error, code int, asJSON bool) {
 	}
 	advice := ""
 	if _, ours := errors.AsType[*exitError](err); !ours {
-		advice = hint(code)
+		advice = hint(err, code)
 	}
 	if asJSON {
 		problem := map[string]any{"exitCode": code, "message": message}

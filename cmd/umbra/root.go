@@ -122,6 +122,9 @@ func (a *app) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := client.ParseServer(choice.server); err != nil {
+		return nil, failf(exitUsage, "%w (from %s)", err, choice.from)
+	}
 	login, err := a.credentials(choice.who)
 	if err != nil {
 		return nil, err
@@ -138,7 +141,7 @@ func (a *app) client() (*client.Client, error) {
 	}
 	c, err := client.New(o)
 	if err != nil {
-		return nil, failf(exitUsage, "%w (from %s)", err, choice.from)
+		return nil, failf(exitUsage, "%w", err)
 	}
 	return c, nil
 }

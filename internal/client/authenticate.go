@@ -40,7 +40,7 @@ func (c *Credentials) tls() (*tls.Config, error) {
 			return nil, fmt.Errorf("authorities of the server: %s has no certificate", c.CAFile)
 		}
 	}
-	if c.CertFile != "" || c.KeyFile != "" {
+	if c.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("client certificate: %w", err)
@@ -63,6 +63,9 @@ func (c *Credentials) check() error {
 	}
 	if c.AccessKey != "" && c.SecretKey == "" {
 		return errors.New("an access key needs its secret")
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		return errors.New("a client certificate needs its key, and a key its certificate")
 	}
 	return nil
 }
