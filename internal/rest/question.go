@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/umbra-iot/umbra/internal/auth"
+	"github.com/umbra-iot/umbra/internal/auth/authz"
 	"github.com/umbra-iot/umbra/internal/auth/policy"
 )
 
@@ -54,6 +55,9 @@ func (a *api) readQuestion(w http.ResponseWriter, r *http.Request) (q question, 
 	}
 	if q.Principal == "" || q.Action == "" || q.Resource == "" {
 		return q, refusal(http.StatusBadRequest, "A question has principal, action and resource")
+	}
+	if q.Principal != string(auth.Anonymous) && !authz.IsPrincipal(q.Principal) {
+		return q, refusal(http.StatusBadRequest, "%q is neither a principal such as user:alice nor anonymous", q.Principal)
 	}
 	if q.ClientID == "" && (q.Persistent || q.WillTopic != "") {
 		return q, refusal(http.StatusBadRequest, "persistent and willTopic are of an MQTT connection, which has a clientId")

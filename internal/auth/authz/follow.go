@@ -152,10 +152,16 @@ func CheckTarget(target string) error {
 			return nil
 		}
 		return fmt.Errorf("authz: there is no kind %q of principals; there are %s", name, kinds())
-	case kind != string(auth.Anonymous) && slices.Contains(auth.Kinds(), auth.Kind(kind)):
+	case IsPrincipal(target):
 		return nil
 	}
 	return fmt.Errorf("authz: %q is neither a principal such as user:alice, nor group:NAME, kind:KIND or anonymous", target)
+}
+
+// IsPrincipal reports whether id can be the ID of somebody in particular.
+func IsPrincipal(id string) bool {
+	kind, name, _ := strings.Cut(id, ":")
+	return name != "" && kind != string(auth.Anonymous) && slices.Contains(auth.Kinds(), auth.Kind(kind))
 }
 
 // kinds lists the kinds of principals.
