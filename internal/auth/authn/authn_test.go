@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -1043,5 +1044,25 @@ func TestWebhook(t *testing.T) {
 	hook.Close()
 	if _, err := ask("c", "new", "good"); !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("without the webhook: %v, want ErrUnavailable", err)
+	}
+}
+
+// TestFileOfUsersThatIsNotThere: the log does not say that a file was read whose name is perhaps misspelt.
+func TestFileOfUsersThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	file := filepath.Join(t.TempDir(), "users.yaml")
+	d, err := authn.NewDirectory(authn.DirectoryOptions{File: file, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, file) || strings.Contains(got, "is read") {
+		t.Errorf("without the file the log is %q", got)
+	}
+	if err := os.WriteFile(file, []byte("users: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reload(false); err != nil || !strings.Contains(log.String(), "file of users is read") {
+		t.Errorf("with the file: %v, and the log is %q", err, log.String())
 	}
 }

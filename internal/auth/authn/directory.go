@@ -120,6 +120,10 @@ func (d *Directory) Reload(force bool) error {
 	err := d.read()
 	tell := d.state.Done(stamp, err)
 	switch {
+	case err == nil && !d.there:
+		d.log.Warn("file of users is not there, and counts as empty until it is", "file", d.file)
+		d.merge()
+		return nil
 	case err == nil:
 		d.log.Info("file of users is read", "users", len(d.fromFile.Users), "keys", len(d.fromFile.Keys), "tokens", len(d.fromFile.Tokens))
 		d.merge()
