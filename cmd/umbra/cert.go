@@ -67,6 +67,9 @@ func newCertInit(c *cert) *cobra.Command {
 		Example: "  umbra cert init\n  umbra cert init --host umbra.example --host 192.0.2.1",
 		Args:    arguments(0, 0),
 		RunE: func(*cobra.Command, []string) error {
+			if err := pki.CheckHosts(hosts); err != nil { // before there is an authority
+				return certError(err)
+			}
 			o.Key, o.Valid, o.Now = pki.Key(key), time.Duration(valid), c.now()
 			authority, err := pki.Init(c.dir, o)
 			if err != nil {
@@ -226,6 +229,8 @@ func certError(err error) error {
 		return failf(exitNotFound, "%w", err)
 	case errors.Is(err, os.ErrNotExist):
 		return failf(exitNotFound, "%w; 'umbra cert init' makes an authority", err)
+	case errors.Is(err, pki.ErrInvalid):
+		return failf(exitInvalid, "%w", err)
 	case errors.Is(err, pki.ErrExists):
 		return failf(exitConflict, "%w", err)
 	}

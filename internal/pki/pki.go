@@ -29,6 +29,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -70,6 +71,8 @@ var (
 	ErrExists = errors.New("pki: exists already")
 	// ErrNoKey is in the error of an authority whose private key is not there.
 	ErrNoKey = errors.New("pki: the authority's private key is not here")
+	// ErrInvalid is in the error of what no certificate can be for.
+	ErrInvalid = errors.New("pki: invalid request")
 )
 
 // Options of an authority.
@@ -249,7 +252,9 @@ func (r *Request) template(ca *x509.Certificate) (*x509.Certificate, error) {
 	}
 	valid := 825 * 24 * time.Hour
 	if r.Hosts != nil {
-		r.serve(t)
+		if err := r.serve(t); err != nil {
+			return nil, err
+		}
 	} else if err := r.identify(t); err != nil {
 		return nil, err
 	} else {
@@ -268,7 +273,7 @@ func (r *Request) template(ca *x509.Certificate) (*x509.Certificate, error) {
 // identify makes t the certificate of a device.
 func (r *Request) identify(t *x509.Certificate) error {
 	if r.Name == "" || strings.EqualFold(fileName(r.Name), "ca") || fileName(r.Name) == ServerName {
-		return fmt.Errorf("pki: %q is no name for a device", r.Name)
+		return fmt.Errorf("%w: %q is no name for a device", ErrInvalid, r.Name)
 	}
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	t.URIs = []*url.URL{{Scheme: "urn", Opaque: strings.TrimPrefix(auth.ThingURI, "urn:") + url.PathEscape(r.Name)}}
@@ -276,7 +281,10 @@ func (r *Request) identify(t *x509.Certificate) error {
 }
 
 // serve makes t the certificate of a server.
-func (r *Request) serve(t *x509.Certificate) {
+func (r *Request) serve(t *x509.Certificate) error {
+	if err := CheckHosts(r.Hosts); err != nil {
+		return err
+	}
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	for _, h := range r.Hosts {
 		if ip := net.ParseIP(h); ip != nil {
@@ -285,6 +293,21 @@ func (r *Request) serve(t *x509.Certificate) {
 			t.DNSNames = append(t.DNSNames, h)
 		}
 	}
+	return nil
+}
+
+// hostName is a name in DNS, with an asterisk for its first part if need be. The last part of an address that is not one
+// has digits only.
+var hostName = regexp.MustCompile(`^(\*\.)?([0-9A-Za-z_][0-9A-Za-z_-]*\.)*[0-9A-Za-z_-]*[A-Za-z_][0-9A-Za-z_-]*$`)
+
+// CheckHosts refuses, with ErrInvalid, what clients cannot ask for: URLs, and what has a port.
+func CheckHosts(hosts []string) error {
+	for _, h := range hosts {
+		if net.ParseIP(h) == nil && !hostName.MatchString(h) {
+			return fmt.Errorf("%w: %q is neither a name nor an address of a server", ErrInvalid, h)
+		}
+	}
+	return nil
 }
 
 // fileName is name as the name of a file: whatever could leave the directory is escaped.
@@ -308,7 +331,7 @@ func newKey(k Key, bits int) (crypto.Signer, error) {
 	case RSA:
 		return rsa.GenerateKey(rand.Reader, bits)
 	}
-	return nil, fmt.Errorf("pki: %q is no kind of key (ecdsa, rsa)", k)
+	return nil, fmt.Errorf("%w: %q is no kind of key (ecdsa, rsa)", ErrInvalid, k)
 }
 
 func newSerial() *big.Int {
