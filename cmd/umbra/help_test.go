@@ -33,6 +33,25 @@ func TestHelp(t *testing.T) {
 	check(newRoot(&app{}))
 }
 
+// TestFlagsHaveOneMeaning: no command has a flag of its own with the name of one of all commands. What says who the
+// operator is would be taken for something else, and sent to others.
+func TestFlagsHaveOneMeaning(t *testing.T) {
+	t.Parallel()
+	root := newRoot(&app{})
+	var check func(cmd *cobra.Command)
+	check = func(cmd *cobra.Command) {
+		for _, sub := range cmd.Commands() {
+			check(sub)
+			sub.LocalFlags().VisitAll(func(f *pflag.Flag) {
+				if other := root.PersistentFlags().Lookup(f.Name); other != nil && other != f {
+					t.Errorf("%s: --%s is a flag of all commands", sub.CommandPath(), f.Name)
+				}
+			})
+		}
+	}
+	check(root)
+}
+
 // TestExamplesParse parses every example: its command, its flags and its number of arguments exist.
 func TestExamplesParse(t *testing.T) {
 	t.Parallel()

@@ -12,11 +12,11 @@ import (
 
 // updateOptions are common to the commands that update a section.
 type updateOptions struct {
-	reported  bool
-	ifVersion versionFlag
-	dryRun    bool
-	token     string
-	wait      time.Duration
+	reported    bool
+	ifVersion   versionFlag
+	dryRun      bool
+	clientToken string
+	wait        time.Duration
 }
 
 // section returns the name of the section to change.
@@ -33,7 +33,7 @@ func updateFlags(cmd *cobra.Command, o *updateOptions) {
 	flags.BoolVar(&o.reported, "reported", false, "change reported, as the device would, instead of desired")
 	flags.Var(&o.ifVersion, "if-version", "only if the shadow's version is `N`")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "print what would change, and change nothing")
-	flags.StringVar(&o.token, "token", "", "client `token` that the answers on MQTT carry")
+	flags.StringVar(&o.clientToken, "client-token", "", "`token` that the answers on MQTT carry")
 }
 
 func newSet(a *app) *cobra.Command {
@@ -167,8 +167,8 @@ func updateRequest(o updateOptions, patch object) []byte {
 	if o.ifVersion.given {
 		request["version"] = o.ifVersion.n
 	}
-	if o.token != "" {
-		request["clientToken"] = o.token
+	if o.clientToken != "" {
+		request["clientToken"] = o.clientToken
 	}
 	return encodeJSON(request)
 }
