@@ -234,6 +234,20 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// TestCompletionAsksNothing: a shell that completes a name hides what is asked, and would wait for the answer.
+func TestCompletionAsksNothing(t *testing.T) {
+	t.Parallel()
+	var out, problems bytes.Buffer
+	a := &app{
+		stdin: strings.NewReader(""), stdout: &out, stderr: &problems, stdinTerminal: true, now: time.Now,
+		getenv: func(string) string { return "" },
+	}
+	a.execute(t.Context(), []string{"__complete", "--server", "http://127.0.0.1:1", "--user", "alice", "get", ""})
+	if strings.Contains(problems.String(), "Password") {
+		t.Errorf("completion says %q", problems.String())
+	}
+}
+
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	s, stop, err := startServer(statestore.Options{})

@@ -60,6 +60,7 @@ func (a *app) completeShadows(cmd *cobra.Command, _ []string, begun string) ([]c
 	if strings.HasPrefix(begun, "@") {
 		return nil, cobra.ShellCompDirectiveDefault // a file
 	}
+	a.stdinTerminal = false // nobody would see that a password is asked for
 	c, err := a.client()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
