@@ -60,7 +60,7 @@ func unauthenticated(w http.ResponseWriter, r *http.Request, err error) error {
 	}{
 		{sigv4.ErrKey, "The security token included in the request is invalid."},
 		{sigv4.ErrTime, "Signature expired or not yet valid"},
-		{sigv4.ErrMalformed, "Authorization is not complete: it needs Credential, SignedHeaders with host, Signature and the date"},
+		{sigv4.ErrMalformed, "Authorization is not complete: it needs Credential for iotdata or iotdevicegateway, SignedHeaders with host, Signature, the date, and no X-Amz-Expires but 1 to 604800"},
 		{sigv4.ErrSignature, "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method."},
 	} {
 		if errors.Is(err, s.err) {
