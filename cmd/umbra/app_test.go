@@ -291,6 +291,20 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// TestThingOfAFileStays: where nobody has changed anything it is no use to look again.
+func TestThingOfAFileStays(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprint(w, `{"detail":"The thing is not in the store: its origin is file"}`)
+	}))
+	t.Cleanup(s.Close)
+	code, _, stderr := runApp(t.Context(), s.URL, "", "thing", "rm", "pump")
+	if want := "umbra: The thing is not in the store: its origin is file\n"; code != exitConflict || stderr != want {
+		t.Errorf("exit code %d, stderr %q; want 4, %q", code, stderr, want)
+	}
+}
+
 // TestAdviceOnTLS: what is wrong with certificates is not for another server.
 func TestAdviceOnTLS(t *testing.T) {
 	t.Parallel()

@@ -115,7 +115,7 @@ func (a *app) newThingRm() *cobra.Command {
 		if isNotFound(err) && ignoreNotFound {
 			return nil
 		}
-		return err
+		return explained(err, "")
 	}
 	return cmd
 }
