@@ -219,7 +219,9 @@ func (l *loaded) readLists(file string, authorities []*x509.Certificate) error {
 	}
 	ders := [][]byte{data}
 	if bytes.Contains(data, []byte("-----BEGIN")) {
-		ders = blocks(data, "X509 CRL")
+		if ders, err = blocks(data, "X509 CRL"); err != nil {
+			return fmt.Errorf("tlsfiles: revocation lists %s: %w", file, err)
+		}
 	}
 	if len(ders) == 0 {
 		return fmt.Errorf("tlsfiles: %s has no revocation list", file)
@@ -254,8 +256,12 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tlsfiles: client authorities: %w", err)
 	}
+	ders, err := blocks(data, "CERTIFICATE")
+	if err != nil {
+		return nil, fmt.Errorf("tlsfiles: client authorities %s: %w", file, err)
+	}
 	var list []*x509.Certificate
-	for _, der := range blocks(data, "CERTIFICATE") {
+	for _, der := range ders {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, fmt.Errorf("tlsfiles: client authorities %s: %w", file, err)
@@ -268,16 +274,22 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 	return list, nil
 }
 
-// blocks returns the content of the PEM blocks of a kind.
-func blocks(data []byte, kind string) [][]byte {
+// blocks returns the content of the PEM blocks of a kind. The decoder passes over those that it cannot read; here they are
+// an error, since a list that is left out revokes nothing.
+func blocks(data []byte, kind string) ([][]byte, error) {
+	begun := bytes.Count(data, []byte("-----BEGIN "+kind+"-----"))
 	var list [][]byte
 	for {
 		var b *pem.Block
 		if b, data = pem.Decode(data); b == nil {
-			return list
+			break
 		}
 		if b.Type == kind {
 			list = append(list, b.Bytes)
 		}
 	}
+	if len(list) != begun {
+		return nil, fmt.Errorf("of %d PEM blocks %d can be read", begun, len(list))
+	}
+	return list, nil
 }

@@ -1,6 +1,7 @@
 package tlsfiles_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -219,6 +220,49 @@ func TestBadFilesLeaveTheOldOnes(t *testing.T) {
 		}
 		if _, err := tlsfiles.Load(f); err == nil {
 			t.Errorf("Load with a bad %s gives no error", name)
+		}
+	}
+}
+
+// A file of several blocks counts whole or not at all: what of it cannot be read is not left out.
+func TestBrokenBlocks(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{pki.CACert, pki.CRL} {
+		dir, ca := authority(t)
+		first, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ca.Revoke("lamp", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		second, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := files(dir, tlsfiles.Required)
+		file := filepath.Join(dir, "several")
+		*map[string]*string{pki.CACert: &f.ClientCA, pki.CRL: &f.CRL}[name] = file
+		write := func(parts ...[]byte) {
+			t.Helper()
+			if err := os.WriteFile(file, bytes.Join(parts, nil), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for what, parts := range map[string][][]byte{
+			"is cut off":                        {first, second[:len(second)-40]},
+			"has no end":                        {first, bytes.Split(second, []byte("-----END"))[0]},
+			"is damaged":                        {first, bytes.Replace(second, []byte("-----\nM"), []byte("-----\n?"), 1)},
+			"has the next one in the same line": {first, bytes.TrimSpace(second), first},
+		} {
+			write(parts...)
+			if _, err := tlsfiles.Load(f); err == nil {
+				t.Errorf("%s: a block that %s is left out", name, what)
+			}
+		}
+		write(first, second)
+		if _, err := shake(t, load(t, f), dir, "lamp"); !errors.Is(err, tlsfiles.ErrRevoked) {
+			t.Errorf("%s: handshake with a certificate that is revoked = %v", name, err)
 		}
 	}
 }
