@@ -991,6 +991,10 @@ func TestWebhook(t *testing.T) {
 			_, _ = io.WriteString(w, `{"allow":true,"name":"a/#"}`)
 		case bytes.Contains(body, []byte(`"password":"not for long"`)):
 			_, _ = io.WriteString(w, `{"allow":true,"disconnectAfterInSeconds":20}`)
+		case bytes.Contains(body, []byte(`"password":"once"`)):
+			_, _ = io.WriteString(w, `{"allow":true,"name":"lamp","ttl":0}`)
+		case bytes.Contains(body, []byte(`"password":"refused once"`)):
+			_, _ = io.WriteString(w, `{"allow":false,"ttl":-1}`)
 		case bytes.Contains(body, []byte(`"password":"good"`)):
 			_, _ = io.WriteString(w, `{"allow":true,"name":"lamp","groups":["devices"]}`)
 		default:
@@ -1024,6 +1028,17 @@ func TestWebhook(t *testing.T) {
 	now = now.Add(20 * time.Second)
 	if p, err := ask("c", "u", "not for long"); err != nil || !p.Expires.Equal(now.Add(20*time.Second)) || asked.Load() != 4 {
 		t.Errorf("after 20 seconds: %+v, %v; asked %d times", p, err, asked.Load())
+	}
+	for password, want := range map[string]error{"once": nil, "refused once": auth.ErrDenied} {
+		before := asked.Load()
+		for range 3 {
+			if _, err := ask("c", "u", password); !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", password, err, want)
+			}
+		}
+		if n := asked.Load() - before; n != 3 {
+			t.Errorf("%s: three logins asked the webhook %d times", password, n)
+		}
 	}
 	for password, want := range map[string]error{
 		"bad": auth.ErrDenied, "slow": auth.ErrUnavailable, "broken": auth.ErrUnavailable, "garbage": auth.ErrUnavailable,

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -86,7 +87,7 @@ type answer struct {
 	Name     string   `json:"name"` // of the principal; default: the username
 	Groups   []string `json:"groups"`
 	Policies []string `json:"policies"`
-	TTL      int      `json:"ttl"` // seconds that the answer counts at most; 0 is as long as the settings say
+	TTL      *int     `json:"ttl"` // seconds that the answer counts at most, 0 for once; nil is as long as the settings say
 
 	// DisconnectAfter is after how many seconds the connection ends, as of AWS IoT's custom authorizers; 0 is never.
 	DisconnectAfter int `json:"disconnectAfterInSeconds"`
@@ -141,7 +142,9 @@ func (w *Webhooks) ask(ctx context.Context, s shown) (*auth.Principal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: webhook: %w", auth.ErrUnavailable, err)
 	}
-	w.note(id, r)
+	if w.o.Now().Before(r.until) {
+		w.note(id, r)
+	}
 	return verdict(r.principal)
 }
 
@@ -174,14 +177,15 @@ func (w *Webhooks) post(ctx context.Context, body []byte) (a answer, err error) 
 	if err != nil {
 		return a, err
 	}
-	return a, json.Unmarshal(data, &a)
+	err = json.Unmarshal(data, &a)
+	return a, err
 }
 
 // judge makes a principal of an answer.
 func (w *Webhooks) judge(a answer, s shown) (remembered, error) {
 	last := w.o.Remember
-	if ttl := time.Duration(a.TTL) * time.Second; ttl > 0 && ttl < last {
-		last = ttl
+	if a.TTL != nil {
+		last = min(last, seconds(*a.TTL))
 	}
 	if !a.Allow {
 		return remembered{until: w.o.Now().Add(min(last, denialsLast))}, nil
@@ -195,12 +199,15 @@ func (w *Webhooks) judge(a answer, s shown) (remembered, error) {
 	p := &auth.Principal{
 		ID: auth.NewID(auth.Webhook, a.Name), Kind: auth.Webhook, Name: a.Name, Groups: a.Groups, Policies: a.Policies,
 	}
-	if end := time.Duration(a.DisconnectAfter) * time.Second; end > 0 {
+	if end := seconds(a.DisconnectAfter); end > 0 {
 		last = min(last, end)
 		p.Expires = w.o.Now().Add(end)
 	}
 	return remembered{principal: p, until: w.o.Now().Add(last)}, nil
 }
+
+// seconds is n seconds, from none to decades.
+func seconds(n int) time.Duration { return time.Duration(min(max(n, 0), math.MaxInt32)) * time.Second }
 
 // sum is what an answer is remembered by: all that was shown, byte for byte.
 func (w *Webhooks) sum(s shown) (id [sha256.Size]byte) {
