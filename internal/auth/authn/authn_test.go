@@ -850,6 +850,35 @@ func TestIssuerHangs(t *testing.T) {
 	}
 }
 
+// Keys of a file that cannot be read stay in force, however long ago it was read.
+func TestFileOfKeysIsGone(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	text, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.key.Public(), KeyID: "k1"}}})
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	if err := errors.Join(err, os.WriteFile(file, text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	jwts, err := authn.NewJWTs(authn.JWTOptions{Keys: file, Issuer: "https://issuer", Audience: "umbra", Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), JWT: jwts})
+	now = now.Add(25 * time.Hour)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	claims := map[string]any{"iss": "https://issuer", "aud": "umbra", "sub": "lamp", "exp": now.Add(time.Hour).Unix()}
+	in := auth.Credentials{Listener: everything, Password: []byte(i.sign(t, i.key, jose.ES256, "k1", claims)), HasPassword: true}
+	if _, err := a.Authenticate(t.Context(), &in); err != nil {
+		t.Errorf("without the file: %v", err)
+	}
+	if len(jwts.Problems()) != 1 {
+		t.Errorf("the file is gone, and the problems are %q", jwts.Problems())
+	}
+}
+
 func TestIssuerIsGone(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)

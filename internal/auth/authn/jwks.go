@@ -31,7 +31,7 @@ const maxJWKS = 1 << 20
 // Times of the keys of an issuer.
 const (
 	keysPause  = 10 * time.Second // between two attempts to read keys that cannot be read, or to find one that is not known
-	keysExpiry = 24 * time.Hour   // of keys that cannot be read again
+	keysExpiry = 24 * time.Hour   // of keys of a URL that cannot be read again
 	filePause  = time.Second / 2  // between two attempts to read a file that cannot be read and has not changed
 )
 
@@ -120,7 +120,7 @@ func (s *keySet) olderThan(age time.Duration) bool { return s.now().Sub(s.read) 
 func (s *keySet) known(h jose.Header, but []signingKey) (keys []signingKey, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.olderThan(keysExpiry) {
+	if !s.remote() || !s.olderThan(keysExpiry) {
 		keys = s.match(h, but)
 	}
 	return keys, s.due() || len(keys) == 0 && s.now().Sub(s.tried) > keysPause
