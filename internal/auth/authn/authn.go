@@ -186,7 +186,8 @@ func (a *Authenticator) methodFor(methods []Method, s shown) Method {
 	case looksLikeJWT(s.Secret) && a.uses(methods, JWT):
 		return JWT
 	case s.Username != "" && a.uses(methods, Password):
-		if _, known := a.Directory.user(s.Username); known || !a.uses(methods, Webhook) {
+		// A user whose time is over is known: his password is not for the webhook.
+		if _, known := a.Directory.Principal(auth.NewID(auth.User, s.Username)); known || !a.uses(methods, Webhook) {
 			return Password
 		}
 		return Webhook

@@ -940,6 +940,31 @@ func TestWebhookGetsEveryByte(t *testing.T) {
 	}
 }
 
+// What a user shows who is known, his time be over or not, is not told to the webhook, nor decided by it.
+func TestUsersAreNotForTheWebhook(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Pointer[string]
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		text := string(body)
+		asked.Store(&text)
+		_, _ = io.WriteString(w, `{"allow":true}`)
+	}))
+	t.Cleanup(hook.Close)
+	a := authn.New(authn.Options{
+		Methods: methods(), Directory: directory(t, write(t).file), Webhook: authn.NewWebhooks(authn.WebhookOptions{URL: hook.URL}),
+	})
+	for user, password := range map[string]string{"late": "wonderland", "alice": "guess"} {
+		in := auth.Credentials{Listener: everything, Username: user, Password: []byte(password), HasPassword: true}
+		if p, err := a.Authenticate(t.Context(), &in); p != nil || !errors.Is(err, auth.ErrDenied) {
+			t.Errorf("%s: %v, %v; want a denial", user, p, err)
+		}
+	}
+	if q := asked.Load(); q != nil {
+		t.Errorf("the webhook got %s", *q)
+	}
+}
+
 // TestFloodOfTheWebhook has one address try to log in much more often than the webhook answers, from several addresses of
 // its network: others have a place, and when all places are taken nobody waits in vain.
 func TestFloodOfTheWebhook(t *testing.T) {
