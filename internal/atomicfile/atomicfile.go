@@ -1,5 +1,6 @@
 // Package atomicfile replaces files at once: who reads one sees what it was or
-// what it is to be, and nothing between them, also after a crash.
+// what it is to be, and nothing between them, also after a crash. What has been
+// written outlives a power cut, where directories can be synced.
 package atomicfile
 
 import (
@@ -33,7 +34,31 @@ func Write(name string, data []byte, mode fs.FileMode) error {
 	if err := os.Rename(temp.Name(), name); err != nil {
 		return fmt.Errorf("atomicfile: %w", err)
 	}
+	settle(name)
 	return nil
+}
+
+// Create writes a new file with a mode. Where there is one, it changes nothing and its error is [fs.ErrExist]. After
+// any other error there is none.
+func Create(name string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("atomicfile: %w", err)
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("atomicfile: %w", errors.Join(err, os.Remove(name)))
+	}
+	settle(name)
+	return nil
+}
+
+// settle has the name of a file outlive a power cut, as far as the system can do that: the file itself is synced already.
+func settle(name string) {
+	if dir, err := os.Open(filepath.Dir(name)); err == nil {
+		_ = dir.Sync()
+		_ = dir.Close()
+	}
 }
 
 // Target returns the name of the file that name leads to, itself where it is no symbolic link. A link that leads to no

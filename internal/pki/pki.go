@@ -370,16 +370,12 @@ func absent(dir string, names ...string) error {
 
 // writeNew writes a file that must not exist yet.
 func writeNew(file string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, os.ErrExist) {
+	err := atomicfile.Create(file, data, mode)
+	switch {
+	case errors.Is(err, os.ErrExist):
 		return fmt.Errorf("%w: %s", ErrExists, file)
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("pki: %w", err)
-	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("pki: %s: %w", file, err)
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/umbra-iot/umbra/internal/atomicfile"
 )
 
 // Sealer encrypts the secrets of access keys for the store (AES-256-GCM), so
@@ -22,7 +24,9 @@ func OpenSealer(file string) (*Sealer, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		text = []byte(base64.StdEncoding.EncodeToString(random(sealBytes)) + "\n")
-		err = writeNew(file, text)
+		if err = os.MkdirAll(filepath.Dir(file), 0o700); err == nil {
+			err = atomicfile.Create(file, text, 0o600)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("credential: key of secrets: %w", err)
@@ -40,18 +44,6 @@ func OpenSealer(file string) (*Sealer, error) {
 		return nil, fmt.Errorf("credential: %w", err)
 	}
 	return &Sealer{aead}, nil
-}
-
-func writeNew(file string, text []byte) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // Seal encrypts the secret of the access key id.
