@@ -83,14 +83,14 @@ func TestOwnerThatCannotBeKept(t *testing.T) {
 	}
 }
 
-// A user who may read the file by its access control list still may.
-func TestAccessControlListIsKept(t *testing.T) {
-	t.Parallel()
-	name := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(name, []byte("old"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const attribute = "system.posix_acl_access"
+// Where access control lists are kept: that of a file, and that which new files of a directory get.
+const (
+	listOfFile   = "system.posix_acl_access"
+	listForFiles = "system.posix_acl_default"
+)
+
+// readableByNobody is an access control list by which the user nobody may read, the owner may read and write, and nobody else may do anything.
+func readableByNobody() []byte {
 	list := binary.LittleEndian.AppendUint32(nil, 2) // version
 	for _, entry := range []struct {
 		tag, rights uint16
@@ -100,15 +100,45 @@ func TestAccessControlListIsKept(t *testing.T) {
 		list = binary.LittleEndian.AppendUint16(list, entry.rights)
 		list = binary.LittleEndian.AppendUint32(list, entry.id)
 	}
-	if err := syscall.Setxattr(name, attribute, list, 0); err != nil {
+	return list
+}
+
+// A user who may read the file by its access control list still may.
+func TestAccessControlListIsKept(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list := readableByNobody()
+	if err := syscall.Setxattr(name, listOfFile, list, 0); err != nil {
 		t.Skip("the file system has no access control lists: ", err)
 	}
 	if err := atomicfile.Write(name, []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, 2*len(list))
-	n, err := syscall.Getxattr(name, attribute, got)
+	n, err := syscall.Getxattr(name, listOfFile, got)
 	if err != nil || !bytes.Equal(got[:n], list) {
 		t.Errorf("the list is %x, %v; want %x", got[:max(n, 0)], err, list)
+	}
+}
+
+// A user who may read new files of the directory may not read one that is older, nor is its group kept out.
+func TestAccessControlListOfTheDirectory(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := errors.Join(os.WriteFile(name, []byte("old"), 0o600), os.Chmod(name, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setxattr(filepath.Dir(name), listForFiles, readableByNobody(), 0); err != nil {
+		t.Skip("the file system has no access control lists: ", err)
+	}
+	if err := atomicfile.Write(name, []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, name, "new", 0o640)
+	if n, err := syscall.Getxattr(name, listOfFile, nil); !errors.Is(err, syscall.ENODATA) {
+		t.Errorf("the file has a list of %d bytes, %v", n, err)
 	}
 }
