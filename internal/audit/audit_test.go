@@ -3,9 +3,11 @@ package audit_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +56,55 @@ func TestRecordsAreLinesOfJSON(t *testing.T) {
 	none.Add(r)
 	if none.Recent(audit.Query{Limit: 1}) != nil || none.Close() != nil {
 		t.Error("a nil log is not silent")
+	}
+}
+
+// full is a disk that takes no more than so many bytes of what is written next.
+type full struct {
+	bytes.Buffer
+	room int
+}
+
+func (f *full) Write(b []byte) (int, error) {
+	if f.room < len(b) {
+		n, _ := f.Buffer.Write(b[:f.room])
+		f.room -= n
+		return n, errors.New("no space left on device")
+	}
+	return f.Buffer.Write(b)
+}
+
+// A line that could not be written whole spoils no other one.
+func TestRecordsAfterAFullDisk(t *testing.T) {
+	t.Parallel()
+	records := func(text string) (list []string) {
+		for line := range strings.Lines(text) {
+			var r audit.Record
+			if json.Unmarshal([]byte(line), &r) == nil {
+				list = append(list, r.Resource)
+			}
+		}
+		return list
+	}
+	disk := &full{room: 1 << 20}
+	l := open(t, audit.Options{File: "-", Stdout: disk})
+	for i, room := range []int{1 << 20, 10, 0, 1, 1 << 20, 1 << 20} {
+		disk.room = room
+		l.Add(audit.Record{Resource: fmt.Sprint(i), Outcome: audit.Done})
+	}
+	if got := records(disk.String()); !slices.Equal(got, []string{"0", "4", "5"}) {
+		t.Errorf("the records are %q of\n%s", got, disk.String())
+	}
+	file := filepath.Join(t.TempDir(), "audit.log")
+	if err := os.WriteFile(file, []byte(disk.String()[:disk.Len()-10]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, resource := range []string{"next", "last"} {
+		open(t, audit.Options{File: file}).Add(audit.Record{Resource: resource, Outcome: audit.Done})
+	}
+	text, err := os.ReadFile(file)
+	if got := records(string(text)); err != nil || !slices.Equal(got, []string{"0", "4", "next", "last"}) {
+		t.Errorf("the records of the next runs are %q, %v of\n%s", got, err, text)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // file is lines of JSON in files that are rotated, or in a stream.
@@ -19,6 +20,7 @@ type file struct {
 	out  io.Writer
 	file *os.File // the same, nil for a stream
 	size int64
+	torn bool // its last line has no end: a write has failed in the middle
 }
 
 func openFile(name string, bytes int64, keep int) (*file, error) {
@@ -39,17 +41,32 @@ func (f *file) open() error {
 		return err //nolint:wrapcheck // it names the file
 	}
 	old := f.file
-	f.file, f.out, f.size = opened, opened, info.Size()
+	f.file, f.out, f.size, f.torn = opened, opened, info.Size(), isTorn(f.name, info.Size())
 	if old != nil {
 		old.Close() // all of it is written
 	}
 	return nil
 }
 
+// isTorn reports whether a file of some size ends within a line, as far as it can be read.
+func isTorn(name string, size int64) bool {
+	if size == 0 {
+		return false
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var last [1]byte
+	_, err = f.ReadAt(last[:], size-1)
+	return err == nil && last[0] != '\n'
+}
+
 // errGrows is in the error of a record that was kept, in a file that is full.
 var errGrows = errors.New("audit: the file cannot be rotated, and grows")
 
-// write appends a line, and begins a new file when the old one is full. As long as that fails, it goes on with the old one.
+// write appends a line, in one of its own whatever was written before, and begins a new file when the old one is full. As long as that fails, it goes on with the old one.
 func (f *file) write(r Record) error {
 	line, err := json.Marshal(r)
 	if err != nil {
@@ -62,8 +79,14 @@ func (f *file) write(r Record) error {
 			full = fmt.Errorf("%w: %w", errGrows, err)
 		}
 	}
+	if f.torn {
+		line = slices.Insert(line, 0, '\n')
+	}
 	n, err := f.out.Write(line)
 	f.size += int64(n)
+	if n > 0 {
+		f.torn = line[n-1] != '\n'
+	}
 	return cmp.Or(err, full) //nolint:wrapcheck // it names the file
 }
 
