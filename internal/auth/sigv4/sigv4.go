@@ -35,6 +35,7 @@ const (
 	headerDate  = "X-Amz-Date"
 	headerToken = "X-Amz-Security-Token"
 	paramSig    = "X-Amz-Signature"
+	paramAlg    = "X-Amz-Algorithm"
 )
 
 // DefaultSkew is how far clocks may be apart, as at AWS.
@@ -134,11 +135,17 @@ func (v Verifier) Verify(r *http.Request, body []byte, secret string) error {
 	return nil
 }
 
+// parse reads the signature of a request, which is in one place: what was signed for a URL, with its time, would be right in
+// a header too, and count for another time.
 func parse(r *http.Request) (*signature, error) {
-	if text, ok := strings.CutPrefix(r.Header.Get("Authorization"), algorithm); ok {
+	text, inHeader := strings.CutPrefix(r.Header.Get("Authorization"), algorithm)
+	q := r.URL.Query()
+	switch {
+	case inHeader && (q.Has(paramAlg) || q.Has(paramSig)):
+		return nil, fmt.Errorf("%w: header and query", ErrMalformed)
+	case inHeader:
 		return parseHeader(r, text)
-	}
-	if q := r.URL.Query(); q.Has(paramSig) {
+	case q.Has(paramSig):
 		return parseQuery(q)
 	}
 	return nil, ErrMissing
@@ -164,7 +171,7 @@ func parseHeader(r *http.Request, text string) (*signature, error) {
 
 func parseQuery(q url.Values) (*signature, error) {
 	s := &signature{presigned: true, sum: q.Get(paramSig)}
-	if q.Get("X-Amz-Algorithm") != algorithm {
+	if q.Get(paramAlg) != algorithm {
 		return nil, fmt.Errorf("%w: algorithm", ErrMalformed)
 	}
 	if q.Has("X-Amz-Expires") {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -159,6 +160,34 @@ func TestPresignedWithoutEnd(t *testing.T) {
 		if err := at(test.after).CheckTime(httptest.NewRequestWithContext(t.Context(), http.MethodGet, test.url, nil)); !errors.Is(err, test.want) {
 			t.Errorf("%s, %v after it was signed: %v, want %v", test.url, test.after, err, test.want)
 		}
+	}
+}
+
+// The signature of a presigned URL that does not count any more is none for the header, where it would for longer.
+func TestPresignedInTheHeader(t *testing.T) {
+	t.Parallel()
+	moved := 0
+	for _, c := range recordings(t) {
+		r, body := c.request(t)
+		q := r.URL.Query()
+		if !q.Has("X-Amz-Expires") {
+			continue
+		}
+		moved++
+		at := verifier(2 * time.Minute)
+		if err := at.Verify(r, body, secret); !errors.Is(err, sigv4.ErrTime) {
+			t.Errorf("Verify(%s %s) after its time: %v", c.Method, c.URL, err)
+		}
+		replace(r, "&X-Amz-Signature="+q.Get("X-Amz-Signature"), "")
+		r.Header.Set("X-Amz-Date", q.Get("X-Amz-Date"))
+		r.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s, SignedHeaders=%s, Signature=%s",
+			q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get("X-Amz-Signature")))
+		if err := at.Verify(r, body, secret); !errors.Is(err, sigv4.ErrMalformed) {
+			t.Errorf("Verify(%s %s) of what was moved to the header: %v", c.Method, c.URL, err)
+		}
+	}
+	if moved == 0 {
+		t.Error("no presigned URL was recorded")
 	}
 }
 
