@@ -7,11 +7,13 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -219,6 +221,45 @@ func TestRevokedIntermediate(t *testing.T) {
 		want("one that was there", c.Check(before, time.Now()))
 		if got := c.Counts(tlsfiles.Chains(before)); got != test.ok {
 			t.Errorf("%s: the certificate counts: %t", test.name, got)
+		}
+	}
+}
+
+// A list that has not all that its issuer has revoked, or what others have, is not taken for one.
+func TestListsThatAreNotWhatTheyLook(t *testing.T) {
+	t.Parallel()
+	dir, _ := authority(t)
+	root := sign(t, "root", true, nil, nil)
+	lamp := sign(t, "lamp", false, root, nil)
+	delta := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}
+	issuer := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true, Value: []byte{0x30, 0}}
+	list := func(of, entry []pkix.Extension) []byte {
+		t.Helper()
+		der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+			Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour), ExtraExtensions: of,
+			RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: lamp.cert.SerialNumber, RevocationTime: time.Now(), ExtraExtensions: entry}},
+		}, root.cert, root.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+	}
+	whole, changes, indirect := list(nil, nil), list([]pkix.Extension{delta}, nil), list(nil, []pkix.Extension{issuer})
+	f := files(dir, tlsfiles.Required)
+	f.ClientCA, f.CRL = filepath.Join(dir, "clients.pem"), filepath.Join(dir, "clients.crl")
+	writeChain(t, f.ClientCA, root)
+	for name, test := range map[string]struct {
+		text []byte
+		ok   bool
+	}{
+		"whole": {whole, true}, "changes": {changes, false}, "changes of what is there": {slices.Concat(changes, whole), true},
+		"of other issuers": {indirect, false},
+	} {
+		if err := os.WriteFile(f.CRL, test.text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tlsfiles.Load(f); (err == nil) != test.ok {
+			t.Errorf("a list %s: %v", name, err)
 		}
 	}
 }

@@ -9,9 +9,12 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -236,10 +239,35 @@ func (l *loaded) readLists(file string, authorities []*x509.Certificate) error {
 		}
 		l.lists = append(l.lists, list)
 		for _, entry := range list.RevokedCertificateEntries {
+			if has(entry.Extensions, certificateIssuer) {
+				return fmt.Errorf("tlsfiles: revocation list %s has certificates of other issuers than its own", file)
+			}
 			l.revoked[issuedMark(list.RawIssuer, entry.SerialNumber)] = true
 		}
 	}
+	if !l.complete() {
+		return fmt.Errorf("tlsfiles: revocation list %s has changes only, and not the list that they are of", file)
+	}
 	return nil
+}
+
+// Extensions that say that a revocation list is not what it looks like (RFC 5280, 5.2.4 and 5.3.3).
+var (
+	deltaIndicator    = asn1.ObjectIdentifier{2, 5, 29, 27}
+	certificateIssuer = asn1.ObjectIdentifier{2, 5, 29, 29}
+)
+
+func has(list []pkix.Extension, id asn1.ObjectIdentifier) bool {
+	return slices.ContainsFunc(list, func(e pkix.Extension) bool { return e.Id.Equal(id) })
+}
+
+// complete reports whether there is a whole list of every issuer that has lists.
+func (l *loaded) complete() bool {
+	whole := map[string]bool{}
+	for _, list := range l.lists {
+		whole[string(list.RawIssuer)] = whole[string(list.RawIssuer)] || !has(list.Extensions, deltaIndicator)
+	}
+	return !slices.Contains(slices.Collect(maps.Values(whole)), false)
 }
 
 func signedByOne(list *x509.RevocationList, authorities []*x509.Certificate) bool {
