@@ -9,7 +9,10 @@
 package authn
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -239,4 +242,10 @@ func (a *Authenticator) byPassword(ctx context.Context, s shown) (*auth.Principa
 	return a.Directory.follow(u.Principal(s.Username)), nil
 }
 
-func looksLikeJWT(s string) bool { return strings.HasPrefix(s, "ey") && strings.Count(s, ".") == 2 }
+// looksLikeJWT reports whether a text has the form of a JWT: three parts, of which the first is a JSON object in base64.
+// Passwords of three parts have not.
+func looksLikeJWT(s string) bool {
+	header, _, _ := strings.Cut(s, ".")
+	text, err := base64.RawURLEncoding.DecodeString(header)
+	return err == nil && strings.Count(s, ".") == 2 && bytes.HasPrefix(text, []byte("{")) && json.Valid(text)
+}

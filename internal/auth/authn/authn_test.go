@@ -850,6 +850,27 @@ func TestIssuerHangs(t *testing.T) {
 	}
 }
 
+// A password that looks a little like a JWT is one all the same.
+func TestPasswordsOfThreeParts(t *testing.T) {
+	t.Parallel()
+	const password = "eyes.of.blue" // like a JWT it has three parts, and begins with ey
+	var u credential.User
+	file := filepath.Join(t.TempDir(), "users.yaml")
+	err := errors.Join(u.SetPassword([]byte(password)), (&credential.File{Users: map[string]credential.User{"alice": u}}).Write(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwts, err := authn.NewJWTs(authn.JWTOptions{Keys: newIssuer(t).URL, Issuer: "https://issuer", Audience: "umbra"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authn.New(authn.Options{Methods: methods(), Directory: directory(t, file), JWT: jwts})
+	in := auth.Credentials{Listener: everything, Username: "alice", Password: []byte(password), HasPassword: true}
+	if p, err := a.Authenticate(t.Context(), &in); err != nil || p.ID != "user:alice" {
+		t.Errorf("%v, %v", p, err)
+	}
+}
+
 // Keys of a file that cannot be read stay in force, however long ago it was read.
 func TestFileOfKeysIsGone(t *testing.T) {
 	t.Parallel()
