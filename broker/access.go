@@ -50,7 +50,7 @@ func (c *conn) authenticate(shown *auth.Credentials) packets.Code {
 		c.principal, c.owner = p, p.Owner()
 		return packets.CodeSuccess
 	}
-	c.b.log.Debug("client is not authenticated", "client_id", c.clientID, "username", shown.Username,
+	c.b.log.Debug("client is not authenticated", "client_id", c.clientID,
 		"remote", c.RemoteAddr().String(), "listener", shown.Listener, "error", err)
 	if errors.Is(err, auth.ErrDenied) || errors.Is(err, auth.ErrNoCredentials) {
 		return packets.ErrBadUsernameOrPassword

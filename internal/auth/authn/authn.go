@@ -108,7 +108,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *auth.Credentials) (
 	p, err := a.client(ctx, c)
 	if err != nil {
 		tried := Attempt{Principal: claimed(c.Peer, c.Username), Method: methodOf(c.Peer), Listener: c.Listener, ClientID: c.ClientID, Remote: c.Remote}
-		a.fail(ctx, tried, err, "client_id", c.ClientID, "username", c.Username)
+		a.fail(ctx, tried, err, "client_id", c.ClientID, "username", told(c.Username))
 	}
 	return p, err
 }

@@ -118,9 +118,21 @@ func (a *Authenticator) RefuseCertificate(ctx context.Context, listener string, 
 // claimed is who a client says it is that shows no secret.
 func claimed(peer *auth.Principal, username string) string {
 	if peer.IsAnonymous() && username != "" {
-		return auth.NewID(auth.User, username)
+		return auth.NewID(auth.User, told(username))
 	}
 	return peer.String()
+}
+
+// told is a user name as it is written down: of a token that is shown in its place, only how it begins.
+func told(username string) string {
+	id, secret, _ := credential.SplitToken(username)
+	switch {
+	case credential.IsTokenID(id):
+		return strings.TrimSuffix(username, secret) + "…"
+	case looksLikeJWT(username):
+		return "ey…"
+	}
+	return username
 }
 
 // methodOf returns how a connection has proved who it is, "" when it has not.
@@ -138,7 +150,7 @@ func methodOf(peer *auth.Principal) Method {
 
 // claimOf is who a client says it is that shows a secret for a method.
 func (a *Authenticator) claimOf(m Method, s shown) string {
-	kind, name := auth.User, s.Username
+	kind, name := auth.User, told(s.Username)
 	switch m {
 	case Token:
 		kind = auth.Token

@@ -111,6 +111,9 @@ func TestFailedLoginsAreTold(t *testing.T) {
 		{secret("", c.token+"hidden"), "token:" + c.tokenID, "token", "token: token is not known, expired or wrong"},
 		{secret("", "umbra_0123456789abcdef_hidden"), "token:0123456789abcdef", "token", "token: token is not known, expired or wrong"},
 		{secret("x", "umbra_hidden_word"), "anonymous", "token", "token: token is not known, expired or wrong"},
+		{&auth.Credentials{Listener: "local", Username: "umbra_0123456789abcdef_hidden"}, "user:umbra_0123456789abcdef_…", "", "nothing was"},
+		{secret("umbra_0123456789abcdef_hidden", "x"), "webhook:umbra_0123456789abcdef_…", "webhook", "webhook: cannot"},
+		{secret(foreign, "x"), "webhook:ey…", "webhook", "webhook: cannot"},
 		{secret("x", foreign), "jwt:https://issuer#lamp", "jwt", "jwt: cannot authenticate now: keys of the issuer: "},
 		{secret("bob", "hidden"), "webhook:bob", "webhook", "webhook: cannot authenticate now: webhook: dial tcp"},
 	} {
@@ -147,6 +150,10 @@ func TestFailedLoginsAreTold(t *testing.T) {
 		if got := tried[0]; got.Principal != tt.principal || got.Method != authn.Key || got.Reason() != tt.why || !got.Remote.IsValid() {
 			t.Errorf("a request signed with %s is told as %+v: %s", tt.id, got, got.Reason())
 		}
+	}
+	r := request(t, "", func(r *http.Request) { r.SetBasicAuth(c.token, "") })
+	if _, err := a.Request(r, everything, nil); err == nil {
+		t.Error("a token as the name of a user is let in")
 	}
 	for _, word := range []string{"hidden", c.token, foreign} {
 		if strings.Contains(log.String(), word) {

@@ -32,7 +32,7 @@ func (a *Authenticator) Request(r *http.Request, listener string, peer *auth.Pri
 	if err != nil {
 		username, _, _ := r.BasicAuth()
 		tried := Attempt{Principal: claimed(peer, ""), Method: methodOf(peer), Listener: listener, Remote: remote}
-		a.fail(r.Context(), tried, err, "method", r.Method, "path", r.URL.EscapedPath(), "username", username)
+		a.fail(r.Context(), tried, err, "method", r.Method, "path", r.URL.EscapedPath(), "username", told(username))
 	}
 	return p, err
 }
