@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -280,7 +282,7 @@ type fileVault string
 // Credentials implements vault.
 func (v fileVault) Credentials(_ context.Context, kind string) ([]client.Credential, error) {
 	f, err := credential.ReadFile(string(v))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, failf(exitInvalid, "%w", err)
 	}
 	var list []client.Credential
@@ -316,7 +318,7 @@ func (v fileVault) edit(change func(*credential.File) error) error {
 	}
 	defer unlock()
 	f, err := credential.ReadFile(name)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failf(exitInvalid, "%w", err)
 	}
 	if err := change(f); err != nil {

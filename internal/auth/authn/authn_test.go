@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -324,6 +325,39 @@ func TestStanding(t *testing.T) {
 		if _, ok := d.Current(p); ok || !p.Withdrawn() || !recalled[i].Withdrawn() {
 			t.Errorf("%s is there, although it was removed", p)
 		}
+	}
+}
+
+// A file that is away for a moment, while somebody replaces it, takes nobody's credential away.
+func TestFileThatIsAwayForAMoment(t *testing.T) {
+	t.Parallel()
+	c := write(t)
+	d := directory(t, c.file)
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			if err := errors.Join(os.Rename(c.file, c.file+".away"), os.Rename(c.file+".away", c.file)); err != nil {
+				stopped <- err
+				return
+			}
+		}
+	}()
+	for range 3000 {
+		err := d.Reload(true)
+		if _, ok := d.Principal("user:alice"); !ok || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("alice is there: %t, %v", ok, err)
+			break
+		}
+	}
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }
 

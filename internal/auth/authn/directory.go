@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -137,15 +139,11 @@ func (d *Directory) Reload(force bool) error {
 
 // read reads the file. At first it need not be there. mu is held.
 func (d *Directory) read() error {
-	_, missing := os.Stat(d.file)
-	if missing != nil && d.there {
-		return fmt.Errorf("authn: %w", missing)
-	}
 	f, err := credential.ReadFile(d.file)
-	if err != nil {
+	if missing := errors.Is(err, fs.ErrNotExist); err != nil && (d.there || !missing) {
 		return err
 	}
-	d.fromFile, d.there = f, missing == nil
+	d.fromFile, d.there = f, err == nil
 	return nil
 }
 

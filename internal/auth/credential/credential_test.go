@@ -2,6 +2,8 @@ package credential_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,7 +53,7 @@ func TestFile(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "users.yaml")
 	f, err := credential.ReadFile(name)
-	if err != nil || len(f.Users) != 0 {
+	if !errors.Is(err, fs.ErrNotExist) || len(f.Users) != 0 {
 		t.Fatalf("a file that does not exist gives %v, %v", f, err)
 	}
 	var alice credential.User

@@ -21,11 +21,11 @@ type File struct {
 	Tokens map[string]Token     `yaml:"tokens,omitempty"` // by id
 }
 
-// ReadFile reads a file; one that does not exist is empty.
+// ReadFile reads a file. With the error [fs.ErrNotExist] it returns an empty one too, for who takes it for that.
 func ReadFile(name string) (*File, error) {
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &File{}, nil
+		return &File{}, fmt.Errorf("credential: %w", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("credential: %w", err)
