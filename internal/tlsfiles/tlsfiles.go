@@ -54,6 +54,7 @@ var ErrRevoked = errors.New("tlsfiles: certificate is revoked")
 // Config is the TLS settings of a listener. Its methods may be called at the same time.
 type Config struct {
 	files  Files
+	served *tls.Config // the same for all connections: it has the keys of session tickets
 	loaded atomic.Pointer[loaded]
 
 	mu    sync.Mutex // guards state, and is held while the files are read
@@ -79,19 +80,19 @@ func Load(f Files) (*Config, error) {
 		f.MinVersion = tls.VersionTLS12
 	}
 	c := &Config{files: f}
+	c.served = &tls.Config{
+		MinVersion:         f.MinVersion,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.loaded.Load().tls, nil },
+	}
 	if _, err := c.Reload(true); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// TLS returns settings for [tls.Server] that follow the files.
-func (c *Config) TLS() *tls.Config {
-	return &tls.Config{
-		MinVersion:         c.files.MinVersion,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.loaded.Load().tls, nil },
-	}
-}
+// TLS returns settings for [tls.Server] that follow the files. They are always the same ones, so that clients can resume
+// their sessions.
+func (c *Config) TLS() *tls.Config { return c.served }
 
 // Reload reads the files if they have changed, or could not be used last time, or in any case when forced. It reports
 // whether they were read, and new settings are in force. The error says why they cannot be used: at first, and then as
@@ -132,7 +133,7 @@ func cipherSuites() []uint16 {
 	}
 }
 
-// load makes the settings. The one tls.Config for all connections keeps the keys of session tickets.
+// load makes the settings.
 func (c *Config) load() (*loaded, error) {
 	cert, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
 	if err != nil {

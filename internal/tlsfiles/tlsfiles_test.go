@@ -44,6 +44,24 @@ func files(dir string, want tlsfiles.ClientCert) tlsfiles.Files {
 	}
 }
 
+// connection returns both ends of one that has room for what is not read yet: both sides of a handshake may write at a time.
+func connection(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	var conf net.ListenConfig
+	l, err := conf.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
 // shake does a handshake with the certificate of a device ("" for none) and returns the state that the server sees.
 func shake(t *testing.T, c *tlsfiles.Config, dir, device string, change ...func(*tls.Config)) (tls.ConnectionState, error) {
 	t.Helper()
@@ -64,7 +82,7 @@ func shake(t *testing.T, c *tlsfiles.Config, dir, device string, change ...func(
 	for _, fn := range change {
 		fn(conf)
 	}
-	a, b := net.Pipe()
+	a, b := connection(t)
 	defer a.Close()
 	defer b.Close()
 	deadline := time.Now().Add(10 * time.Second)
@@ -174,6 +192,40 @@ func TestRevocationCountsAfterReload(t *testing.T) {
 	}
 	if _, err := shake(t, c, dir, "lamp"); !errors.Is(err, tlsfiles.ErrRevoked) {
 		t.Errorf("handshake with a revoked certificate = %v", err)
+	}
+}
+
+// A client that comes back goes on with its session, also after the files were read again, and as long as its certificate
+// counts.
+func TestSessionsAreResumed(t *testing.T) {
+	t.Parallel()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		dir, ca := authority(t)
+		c := load(t, files(dir, tlsfiles.Required))
+		cache := tls.NewLRUClientSessionCache(1)
+		remember := func(conf *tls.Config) { conf.ClientSessionCache, conf.MaxVersion = cache, version }
+		come := func(when string, resumed bool) {
+			t.Helper()
+			state, err := shake(t, c, dir, "lamp", remember)
+			if err != nil || state.DidResume != resumed || len(state.PeerCertificates) == 0 || len(state.VerifiedChains) == 0 {
+				t.Errorf("%s, %s: %v, resumed: %t", tls.VersionName(version), when, err, state.DidResume)
+			}
+		}
+		come("at first", false)
+		come("again", true)
+		if _, err := c.Reload(true); err != nil {
+			t.Fatal(err)
+		}
+		come("after the files were read", true)
+		if _, err := ca.Revoke("lamp", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Reload(true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := shake(t, c, dir, "lamp", remember); !errors.Is(err, tlsfiles.ErrRevoked) {
+			t.Errorf("%s, after a revocation: %v", tls.VersionName(version), err)
+		}
 	}
 }
 
