@@ -88,6 +88,11 @@ func (v Verifier) CheckTime(r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	return v.check(s)
+}
+
+// check looks whether a signature is of this time, and for one of the services.
+func (v Verifier) check(s *signature) error {
 	services := v.Services
 	if services == nil {
 		services = []string{"iotdata", serviceMQTT}
@@ -114,11 +119,11 @@ func (v Verifier) CheckTime(r *http.Request) error {
 
 // Verify reports with nil that the request, with this body, was signed with the secret.
 func (v Verifier) Verify(r *http.Request, body []byte, secret string) error {
-	if err := v.CheckTime(r); err != nil {
-		return err
-	}
 	s, err := parse(r)
 	if err != nil {
+		return err
+	}
+	if err := v.check(s); err != nil {
 		return err
 	}
 	hash := hexSum(body)
