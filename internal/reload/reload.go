@@ -19,12 +19,14 @@ const Silence = time.Minute
 // Stamp tells one state of files from another.
 type Stamp string
 
-// StampOf returns the stamp of files, by what stat says of them. That a file cannot be looked at is a state, too.
+// StampOf returns the stamp of files, by what stat says of them. That a file cannot be looked at is a state, too. On Linux
+// a file in the place of another one has a stamp of its own also where both have the same size and time, as tools make
+// them that keep or fix the times of files.
 func StampOf(stat func(name string) (fs.FileInfo, error), names ...string) Stamp {
 	var b strings.Builder
 	for _, name := range names {
 		if info, err := stat(name); err == nil {
-			fmt.Fprintf(&b, "%q %d %d\n", name, info.ModTime().UnixNano(), info.Size())
+			fmt.Fprintf(&b, "%q %d %d %d\n", name, info.ModTime().UnixNano(), changedAt(info), info.Size())
 		} else {
 			fmt.Fprintf(&b, "%q\n", name)
 		}
