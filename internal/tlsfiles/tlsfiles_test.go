@@ -229,6 +229,36 @@ func TestSessionsAreResumed(t *testing.T) {
 	}
 }
 
+// Who resumes a session whose authority does not count any more has to show a certificate of one that does.
+func TestSessionOfARemovedAuthority(t *testing.T) {
+	t.Parallel()
+	for _, want := range []tlsfiles.ClientCert{tlsfiles.Required, tlsfiles.Optional} {
+		dir, _ := authority(t)
+		f := files(dir, want)
+		f.CRL = ""
+		c := load(t, f)
+		cache := tls.NewLRUClientSessionCache(1)
+		remember := func(conf *tls.Config) { conf.ClientSessionCache = cache }
+		if _, err := shake(t, c, dir, "lamp", remember); err != nil {
+			t.Fatal(err)
+		}
+		other, _ := authority(t)
+		bundle, err := os.ReadFile(filepath.Join(other, pki.CACert))
+		if err == nil {
+			err = os.WriteFile(f.ClientCA, bundle, 0o600)
+		}
+		if err == nil {
+			_, err = c.Reload(true)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state, err := shake(t, c, dir, "lamp", remember); err == nil {
+			t.Errorf("%s: a session of an authority that was removed goes on, resumed: %t", want, state.DidResume)
+		}
+	}
+}
+
 func TestCheckSeesThatTimeGoesOn(t *testing.T) {
 	t.Parallel()
 	dir, _ := authority(t)
