@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ const (
 // vault is where credentials are kept: by the server in its store, or in a file.
 type vault interface {
 	Credentials(ctx context.Context, kind string) ([]client.Credential, error)
+	AddUser(ctx context.Context, name string, r client.CredentialRequest) error // a *client.Error with status 412 when there is one
 	PutUser(ctx context.Context, name string, r client.CredentialRequest) error
 	MakeCredential(ctx context.Context, kind string, r client.CredentialRequest) (id, secret string, err error)
 	DeleteCredential(ctx context.Context, kind, id string) error
@@ -118,18 +120,15 @@ func (c *credentials) newUserAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		list, err := v.Credentials(cmd.Context(), users)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(list, func(u client.Credential) bool { return u.ID == args[0] }) {
-			return failf(exitConflict, "there is a user %s already; 'umbra user passwd' changes the password", args[0])
-		}
 		r := c.made()
 		if r.Password, err = c.newPassword(*file); err != nil {
 			return err
 		}
-		return v.PutUser(cmd.Context(), args[0], r)
+		err = v.AddUser(cmd.Context(), args[0], r)
+		if e, ok := errors.AsType[*client.Error](err); ok && e.Status == http.StatusPreconditionFailed {
+			return failf(exitConflict, "there is a user %s already; 'umbra user passwd' changes the password", args[0])
+		}
+		return err
 	}
 	return cmd
 }
@@ -331,13 +330,25 @@ func grantOf(r client.CredentialRequest) credential.Grant {
 	return credential.Grant{Groups: r.Groups, Policies: r.Policies, Expires: r.Expires}
 }
 
+// AddUser implements vault.
+func (v fileVault) AddUser(_ context.Context, name string, r client.CredentialRequest) error {
+	return v.putUser(name, r, true)
+}
+
 // PutUser implements vault.
 func (v fileVault) PutUser(_ context.Context, name string, r client.CredentialRequest) error {
+	return v.putUser(name, r, false)
+}
+
+func (v fileVault) putUser(name string, r client.CredentialRequest, fresh bool) error {
 	if err := credential.CheckName(name); err != nil {
 		return failf(exitInvalid, "%w", err)
 	}
 	return v.edit(func(f *credential.File) error {
 		u, ok := f.Users[name]
+		if ok && fresh {
+			return &client.Error{Status: http.StatusPreconditionFailed, Message: "The user is there"}
+		}
 		if !ok {
 			u.Grant = grantOf(r)
 		}

@@ -226,6 +226,9 @@ func (a *app) policyTest(ctx context.Context, q client.PolicyQuestion, f format)
 	if err != nil {
 		return err
 	}
+	if answer.Unknown {
+		fmt.Fprintf(a.stderr, "umbra: the server knows no %s: this is what one would be told that brings no groups and policies\n", visible(q.Principal))
+	}
 	if f.kind != formatTable {
 		if err := f.document(a.stdout, raw); err != nil {
 			return err

@@ -38,13 +38,22 @@ func (c *Client) Credentials(ctx context.Context, kind string) ([]Credential, er
 	return list.Credentials, c.decode(ctx, call{method: http.MethodGet, path: credentialPath(kind, "")}, &list)
 }
 
+// AddUser makes a user. When there is one with the name it changes nothing, and its error is an *Error with status 412.
+func (c *Client) AddUser(ctx context.Context, name string, r CredentialRequest) error {
+	return c.putUser(ctx, name, r, http.Header{"If-None-Match": {"*"}})
+}
+
 // PutUser makes or changes a user.
 func (c *Client) PutUser(ctx context.Context, name string, r CredentialRequest) error {
+	return c.putUser(ctx, name, r, nil)
+}
+
+func (c *Client) putUser(ctx context.Context, name string, r CredentialRequest, header http.Header) error {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode user: %w", err)
 	}
-	_, err = c.do(ctx, call{method: http.MethodPut, path: credentialPath("users", name), body: body, secret: true})
+	_, err = c.do(ctx, call{method: http.MethodPut, path: credentialPath("users", name), header: header, body: body, secret: true})
 	return err
 }
 

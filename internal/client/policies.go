@@ -86,6 +86,7 @@ type PolicyAnswer struct {
 	Allowed  bool     `json:"allowed"`
 	Reason   string   `json:"reason"`
 	Policies []string `json:"policies"` // that count for the principal
+	Unknown  bool     `json:"unknown"`  // the server has no such user, key or token
 	Others   []struct {
 		Policy    string `json:"policy"`
 		Statement int    `json:"statement"`

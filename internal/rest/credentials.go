@@ -145,7 +145,7 @@ func (c *credentialRequest) grant(g credential.Grant) credential.Grant {
 	return g
 }
 
-// putUser makes a user, or changes what the request has of him.
+// putUser makes a user, or changes what the request has of him, if his version is one that If-Match and If-None-Match allow.
 func (a *api) putUser(w http.ResponseWriter, r *http.Request) error {
 	if _, err := a.objectKind(r); err != nil {
 		return err
@@ -161,6 +161,10 @@ func (a *api) putUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	cond, err := condition(r)
+	if err != nil {
+		return err
+	}
 	var u credential.User
 	old, err := a.Objects.Get(r.Context(), "user", name)
 	switch {
@@ -171,6 +175,9 @@ func (a *api) putUser(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err != nil {
 		return err
+	}
+	if cond != nil && !cond(old.Version) {
+		return refusal(http.StatusPreconditionFailed, "The version is %d", old.Version)
 	}
 	u.Grant = c.grant(u.Grant)
 	if c.Password != nil {

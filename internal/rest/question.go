@@ -37,11 +37,12 @@ func (a *api) testPolicy(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p := q.principal(a.Engine.Principal)
+	p, known := q.principal(a.Engine.Principal)
 	writeJSON(w, http.StatusOK, contentJSON, struct {
-		Policies []string `json:"policies"` // that count for the principal
+		Policies []string `json:"policies"`          // that count for the principal
+		Unknown  bool     `json:"unknown,omitempty"` // there is no such user, key or token: the answer is what one would be told that brings nothing
 		policy.Explanation
-	}{append([]string{}, a.Engine.Names(p)...), a.Engine.Explain(p, link, q.Action, q.Resource)})
+	}{append([]string{}, a.Engine.Names(p)...), !known && isKept(p.Kind), a.Engine.Explain(p, link, q.Action, q.Resource)})
 	return nil
 }
 
@@ -79,9 +80,12 @@ func (q *question) link() (auth.Link, error) {
 	return l, nil
 }
 
+// isKept reports whether the server has the credentials of a kind of principals, so that it knows them all.
+func isKept(k auth.Kind) bool { return k == auth.User || k == auth.AccessKey || k == auth.Token }
+
 // principal is who is asked about: whoever shows the credential that known has of the ID, or somebody made up.
-func (q *question) principal(known func(id string) (*auth.Principal, bool)) *auth.Principal {
-	p, ok := known(q.Principal)
+func (q *question) principal(known func(id string) (*auth.Principal, bool)) (p *auth.Principal, ok bool) {
+	p, ok = known(q.Principal)
 	if !ok {
 		kind, name, _ := strings.Cut(q.Principal, ":")
 		p = &auth.Principal{ID: q.Principal, Kind: auth.Kind(kind)}
@@ -94,5 +98,5 @@ func (q *question) principal(known func(id string) (*auth.Principal, bool)) *aut
 	}
 	p.Groups = slices.Concat(p.Groups, q.Groups)
 	p.Attributes = q.Attributes
-	return p
+	return p, ok
 }

@@ -229,6 +229,28 @@ func (l *login) events(t *testing.T, token string) io.Reader {
 	return resp.Body
 }
 
+// TestUsersAreAddedOnce has two operators add the same user: the second one is told, and changes nothing.
+func TestUsersAreAddedOnce(t *testing.T) {
+	t.Parallel()
+	l := startLogin(t, "--store=memory:")
+	add := func(password string) (int, string) {
+		return l.do(t, http.MethodPut, "/v1/credentials/users/bob", `{"password":"`+password+`"}`, func(r *http.Request) {
+			l.root(r)
+			r.Header.Set("If-None-Match", "*")
+		})
+	}
+	if status, body := add("bob's password"); status != http.StatusNoContent {
+		t.Fatalf("%d %s", status, body)
+	}
+	if status, body := add("another password"); status != http.StatusPreconditionFailed {
+		t.Errorf("%d %s", status, body)
+	}
+	asBob := func(r *http.Request) { r.SetBasicAuth("bob", "bob's password") }
+	if status, body := l.do(t, http.MethodGet, "/v1/whoami", "", asBob); status != http.StatusOK {
+		t.Errorf("with the first password: %d %s", status, body)
+	}
+}
+
 // TestFileOfUsersChanges takes a password away while its user is connected.
 func TestFileOfUsersChanges(t *testing.T) {
 	t.Parallel()

@@ -119,6 +119,12 @@ func TestPolicyChangesActOnConnections(t *testing.T) {
 	if out, code := l.umbra(t, "", "policy", "test", "--as", "user:lamp", "iot:Publish", "topic/news"); code != 1 || !strings.HasPrefix(out, "denied") {
 		t.Errorf("policy test exits with %d: %s", code, out)
 	}
+	if out := l.mustUmbra(t, "", "policy", "test", "--as", "user:lamp", "--client-id", "lamp", "iot:Receive", "topic/news"); strings.Contains(out, "knows no") {
+		t.Errorf("policy test does not know a user of the file: %s", out)
+	}
+	if out, _ := l.umbra(t, "", "policy", "test", "--as", "user:lmap", "iot:Publish", "topic/news"); !strings.Contains(out, "knows no user:lmap") {
+		t.Errorf("policy test says of a user that there is not: %s", out)
+	}
 	if out, code := l.umbra(t, `{"Statement": 1}`, "policy", "put", "bad", "-"); code == 0 || !strings.Contains(out, "line 1") {
 		t.Errorf("a policy that is none exits with %d: %s", code, out)
 	}

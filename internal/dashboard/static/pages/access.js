@@ -42,6 +42,7 @@ function explained(decided) {
   return [
     h('p', null, h('strong', { class: decided.allowed ? 'good' : 'bad' }, decided.allowed ? 'Allowed' : 'Denied'), ` ${decided.reason ?? ''}`),
     h('p', { class: 'faint' }, `Policies that count: ${decided.policies.join(', ') || 'none'}`),
+    decided.unknown && h('p', { class: 'wait' }, 'The server knows no such principal: this is what one would be told that brings no groups and policies.'),
     decided.others && table(['Statements that did not decide', 'Effect', 'Why'], decided.others.map((o) => [`${o.statement} of ${o.policy}`, o.effect, o.reason])),
   ];
 }
