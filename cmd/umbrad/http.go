@@ -12,26 +12,19 @@ import (
 	"github.com/umbra-iot/umbra/internal/rest"
 )
 
-const (
-	headerTimeout  = 10 * time.Second
-	idleTimeout    = 2 * time.Minute
-	maxHeaderBytes = 16 << 10 // net/http takes 4 KiB more
-)
-
 // newHTTPServer bounds the time of every request, whoever makes it: to be read, and then to be answered and its answer
 // to be taken. The first ends where the body does. Event streams set deadlines of their own, and [http.Hijacker] takes
 // them from WebSockets.
 func (s *server) newHTTPServer() *http.Server {
 	return &http.Server{
-		Handler:           s.handler(),
-		ReadHeaderTimeout: min(headerTimeout, s.cfg.RequestTimeout),
-		ReadTimeout:       s.cfg.RequestTimeout,
-		WriteTimeout:      3 * s.cfg.RequestTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ConnContext:       listener.WithConn,
-		ConnState:         gate.Follow,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		Handler:        s.handler(),
+		ReadTimeout:    s.cfg.RequestTimeout,
+		WriteTimeout:   rest.AnswerTimeouts * s.cfg.RequestTimeout,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 16 << 10,
+		ConnContext:    listener.WithConn,
+		ConnState:      gate.Follow,
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
 

@@ -12,12 +12,8 @@ import (
 	"github.com/umbra-iot/umbra/shadow"
 )
 
-const (
-	// eventBatch is how many changes are read at once.
-	eventBatch = 128
-	// streamWriteTimeout ends a stream whose client takes nothing for so long.
-	streamWriteTimeout = 30 * time.Second
-)
+// eventBatch is how many changes are read at once.
+const eventBatch = 128
 
 // changeEvent is the data of an event.
 type changeEvent struct {
@@ -49,7 +45,7 @@ type source interface {
 // What fails before the first event is answered as an error; later the connection is closed, and the
 // client comes back with the last event ID.
 func (a *api) stream(w http.ResponseWriter, r *http.Request, src source, l *listener) error {
-	out := newEventWriter(w)
+	out := a.newEventWriter(w)
 	alive := time.NewTicker(a.KeepAlive)
 	defer alive.Stop()
 	for {
@@ -324,11 +320,12 @@ type eventWriter struct {
 	w     http.ResponseWriter
 	rc    *http.ResponseController
 	buf   []byte
-	begun bool // something was sent
+	begun bool          // something was sent
+	most  time.Duration // that the client may take for what is sent at once
 }
 
-func newEventWriter(w http.ResponseWriter) *eventWriter {
-	return &eventWriter{w: w, rc: http.NewResponseController(w)}
+func (a *api) newEventWriter(w http.ResponseWriter) *eventWriter {
+	return &eventWriter{w: w, rc: http.NewResponseController(w), most: AnswerTimeouts * a.RequestTimeout}
 }
 
 // event adds an event. data has no line breaks, as compact JSON never has.
@@ -357,7 +354,7 @@ func (e *eventWriter) flush() error {
 		h.Set("X-Accel-Buffering", "no") // proxies that buffer would hold events back
 	}
 	// A writer without deadlines is no connection, and takes all at once.
-	_ = e.rc.SetWriteDeadline(time.Now().Add(streamWriteTimeout))
+	_ = e.rc.SetWriteDeadline(time.Now().Add(e.most))
 	_, err := e.w.Write(e.buf)
 	e.buf = e.buf[:0]
 	if err != nil {

@@ -1,12 +1,14 @@
 package rest_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -356,6 +358,38 @@ func TestStreamIgnoresServerTimeouts(t *testing.T) {
 	buf := make([]byte, len(": alive\nid: 0\n\n")*10) // at least 180 ms
 	if _, err := io.ReadFull(resp.Body, buf); err != nil {
 		t.Errorf("stream ended: %v", err)
+	}
+}
+
+// deadlines is an answer that notes until when it has to be taken, and that ends with its first bytes.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	last time.Time
+	end  func()
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.last = t
+	return nil
+}
+
+func (d *deadlines) Write(b []byte) (int, error) {
+	d.end()
+	return d.ResponseRecorder.Write(b)
+}
+
+// TestStreamIsTakenInTime: how long a client may take for what a stream sends follows from the time of requests.
+func TestStreamIsTakenInTime(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/v1/events", lampEvents} {
+		s := newServer(t, func(with *setup) { with.options.RequestTimeout, with.options.KeepAlive = time.Hour, time.Millisecond })
+		ctx, end := context.WithCancel(t.Context())
+		w := &deadlines{httptest.NewRecorder(), time.Time{}, end}
+		begin := time.Now()
+		s.http.Config.Handler.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil))
+		if got := w.last.Sub(begin); got < 3*time.Hour || got > 4*time.Hour {
+			t.Errorf("%s: what is sent has to be taken within %v, want 3h", path, got)
+		}
 	}
 }
 

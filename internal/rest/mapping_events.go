@@ -82,7 +82,7 @@ type liveStream struct {
 }
 
 func (a *api) newLiveStream(w http.ResponseWriter, r *http.Request) (*liveStream, error) {
-	s := &liveStream{api: a, out: newEventWriter(w), seen: mappingSummary{Kind: "summary", Topics: map[string]int{}}}
+	s := &liveStream{api: a, out: a.newEventWriter(w), seen: mappingSummary{Kind: "summary", Topics: map[string]int{}}}
 	seconds, err := intParam(r, "seconds", 1, liveSecondsMax, 0)
 	if err != nil {
 		return nil, err

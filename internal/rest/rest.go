@@ -36,6 +36,10 @@ const (
 	DefaultKeepAlive      = 15 * time.Second
 )
 
+// AnswerTimeouts is how many times Options.RequestTimeout a client may take until it has an answer, or what is sent of an
+// event stream at once. Then its connection ends.
+const AnswerTimeouts = 3
+
 // Options of the handler. Things, Broker and Feed are required.
 type Options struct {
 	Things         *things.Service
@@ -44,7 +48,7 @@ type Options struct {
 	Log            *slog.Logger        // default: discards
 	Now            func() time.Time    // default time.Now
 	PayloadBytes   int                 // of a request body; default 128 KiB
-	RequestTimeout time.Duration       // for the answer, streams aside; default 10 s
+	RequestTimeout time.Duration       // for the answer, streams aside, see AnswerTimeouts; default 10 s
 	Objects        *objects.Store      // has the credentials, policies and mappings
 	Mappings       *mappings.Directory // with Objects, for mappings of the store; nil: there are none
 	Sealer         *credential.Sealer
