@@ -37,7 +37,7 @@ func (s *server) openAuthentication(cfg *config.Config) error {
 		return err
 	}
 	who := authn.Options{
-		Methods: methods, Directory: s.directory, Passwords: password.NewChecker(password.Options{Parallel: cfg.PasswordChecks}),
+		Methods: methods, Directory: s.directory, Passwords: password.NewChecker(passwordOptions(cfg)),
 		Skew: cfg.Skew, BodyBytes: cfg.Broker.PayloadBytes, Reserve: s.reserve, Log: s.log, Failed: s.loginFailed,
 		Certificates: s.certificateCounts,
 	}
@@ -47,16 +47,25 @@ func (s *server) openAuthentication(cfg *config.Config) error {
 		}
 	}
 	if cfg.Webhook.URL != "" {
-		who.Webhook = authn.NewWebhooks(authn.WebhookOptions{URL: cfg.Webhook.URL, Timeout: cfg.Webhook.Timeout, Remember: cfg.Webhook.Remember})
+		who.Webhook = authn.NewWebhooks(authn.WebhookOptions{
+			URL: cfg.Webhook.URL, Timeout: cfg.Webhook.Timeout, Remember: cfg.Webhook.Remember, Parallel: cfg.Webhook.Requests,
+			Waiting: cfg.Logins.Waiting, Each: cfg.Logins.Address, Entries: cfg.Logins.Remembered,
+		})
 	}
 	s.authn = authn.New(who)
 	return nil
 }
 
+func passwordOptions(cfg *config.Config) password.Options {
+	return password.Options{
+		Parallel: cfg.PasswordChecks, Waiting: cfg.Logins.Waiting, Each: cfg.Logins.Address, Entries: cfg.Logins.Remembered,
+	}
+}
+
 func newJWTs(cfg *config.Config, log *slog.Logger) (*authn.JWTs, error) {
 	j, err := authn.NewJWTs(authn.JWTOptions{
 		Keys: cfg.JWT.Keys, Interval: cfg.JWT.Interval, Issuer: cfg.JWT.Issuer, Audience: cfg.JWT.Audience, Algorithms: cfg.JWT.Algorithms,
-		NameClaim: cfg.JWT.NameClaim, GroupClaim: cfg.JWT.GroupClaim, Log: log,
+		NameClaim: cfg.JWT.NameClaim, GroupClaim: cfg.JWT.GroupClaim, Bytes: cfg.JWT.Bytes, Log: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("jwt-keys: %w", err)

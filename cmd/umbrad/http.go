@@ -3,7 +3,6 @@ package main
 import (
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/umbra-iot/umbra/broker/listener"
 	"github.com/umbra-iot/umbra/internal/auth"
@@ -20,8 +19,8 @@ func (s *server) newHTTPServer() *http.Server {
 		Handler:        s.handler(),
 		ReadTimeout:    s.cfg.RequestTimeout,
 		WriteTimeout:   rest.AnswerTimeouts * s.cfg.RequestTimeout,
-		IdleTimeout:    2 * time.Minute,
-		MaxHeaderBytes: 16 << 10,
+		IdleTimeout:    s.cfg.IdleTimeout,
+		MaxHeaderBytes: s.cfg.HeaderBytes,
 		ConnContext:    listener.WithConn,
 		ConnState:      gate.Follow,
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

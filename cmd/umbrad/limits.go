@@ -10,7 +10,7 @@ import (
 
 // setLimits gives the MQTT server its limits, those of listeners that have their own, and the accounts of principals.
 func (s *server) setLimits(o *broker.Options) {
-	s.connections = mostConnections(s.cfg.Connections, s.log)
+	s.connections = mostConnections(s.cfg.Connections, s.cfg.Webhook.Requests, s.log)
 	o.Limits, o.Listeners, o.Quotas = s.bounded(s.cfg.Broker), map[string]broker.Limits{}, &quota.Book{}
 	most := map[string]quota.Limits{}
 	for _, l := range s.cfg.All() {

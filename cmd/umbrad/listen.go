@@ -51,8 +51,8 @@ func (s *server) prepare() (err error) {
 // listen opens all listeners.
 func (s *server) listen(ctx context.Context) error {
 	o := gate.Options{
-		Log: s.log, Handshake: s.cfg.Handshake, Budget: s.strangers, PerAddress: s.cfg.PerAddress,
-		Connections: s.connections,
+		Log: s.log, Handshake: s.cfg.Handshake, HandshakeBytes: s.cfg.HandshakeBytes, Budget: s.strangers,
+		PerAddress: s.cfg.PerAddress, Connections: s.connections,
 	}
 	if s.authn != nil {
 		o.Refused = func(listener string, remote netip.Addr, cert *x509.Certificate, why error) {

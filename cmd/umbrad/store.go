@@ -73,7 +73,7 @@ func isTimeout(err error) bool {
 // openPebble opens a store whose failure ends the process: nobody knows what the disk holds then, a new process reads
 // what it does, and clients that got no acknowledgement send again.
 func openPebble(dir string, options statestore.Options, log *slog.Logger) (statestore.Store, error) {
-	store, err := pebblestore.Open(dir, options, pebblestore.Options{Log: log, FS: disk(), OnFailure: die, OpenFiles: openFiles().store})
+	store, err := pebblestore.Open(dir, options, pebblestore.Options{Log: log, FS: disk(), OnFailure: die, OpenFiles: openFiles(0).store})
 	if err != nil {
 		return nil, err // not a nil *Store in a Store that is not nil
 	}

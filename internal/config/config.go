@@ -42,11 +42,13 @@ type Config struct {
 	Users          string // file of credentials
 	SecretsKey     string // file; never empty after Load
 	PasswordChecks int
+	Logins         Logins
 	Skew           time.Duration
 	JWT            JWT
 	Webhook        Webhook
 	Proxies        []netip.Prefix
 	Handshake      time.Duration
+	HandshakeBytes int
 	StrangerBytes  int
 	Connections    int // of all listeners; 0 is what the open files allow
 	PerAddress     int
@@ -72,6 +74,8 @@ type Config struct {
 	Presence       bool
 	Quota          things.Quota
 	RequestTimeout time.Duration
+	IdleTimeout    time.Duration // of connections of HTTP
+	HeaderBytes    int           // of a request of HTTP
 
 	Mappings     []string // names and paths
 	NativeTopics string   // on or off
@@ -90,6 +94,14 @@ type JWT struct {
 	Algorithms []string
 	NameClaim  string
 	GroupClaim string
+	Bytes      int // of a token
+}
+
+// Logins bounds checks of passwords, and questions to the webhook: each of the two for itself.
+type Logins struct {
+	Waiting    int
+	Address    int // of one address, those that wait and those that do not
+	Remembered int
 }
 
 // Webhook is a custom authenticator.
@@ -97,6 +109,7 @@ type Webhook struct {
 	URL      string // "" for none
 	Timeout  time.Duration
 	Remember time.Duration
+	Requests int // at a time
 }
 
 // Authz is the settings of authorization.

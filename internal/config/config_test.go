@@ -150,6 +150,10 @@ func TestErrors(t *testing.T) {
 		{[]string{"--keep-alive", "1500ms"}, []string{"--keep-alive", "not in whole seconds"}},
 		{[]string{"--keep-alive", "65536s"}, []string{"not from 0s to"}},
 		{[]string{"--request-bytes", "2MiB"}, []string{"above payload-bytes"}},
+		{[]string{"--http-header-bytes", "512KiB", "--stranger-bytes=1MiB"}, []string{"--http-header-bytes (524288) takes 1064960 of stranger-bytes (1048576)"}},
+		{[]string{"--tls-handshake-bytes", "1MiB", "--stranger-bytes=2MiB"}, []string{"--tls-handshake-bytes (1048576) takes 2113536 of stranger-bytes (2097152)"}},
+		{[]string{"--tls-handshake-bytes", "1000"}, []string{"not a size from 4096 to 1048576 bytes"}},
+		{[]string{"--webhook-requests", "0"}, []string{"not a whole number from 1 to 65536"}},
 		{[]string{"--allow-anonymous=maybe"}, []string{"neither true nor false"}},
 		{[]string{"--refuse-filters", "a/#,b/#/c"}, []string{"--refuse-filters", `"b/#/c" is not a topic filter`}},
 		{[]string{"--log-level", "loud", "--limits", "none"}, []string{"--log-level", "--limits"}},
@@ -241,7 +245,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 	for _, s := range config.Settings() {
 		changed := ""
 		for _, sample := range []string{
-			"off", "127.0.0.1:7", "/tmp/d", "true", "7ns", "7s", "7", "memory:", "aws", "json", "debug", "none", "1.3", "uri", "certificate", "ws://127.0.0.1:7", "10.0.0.0/8", "ES256", "http://127.0.0.1/", "2MiB",
+			"off", "127.0.0.1:7", "/tmp/d", "true", "7ns", "7s", "7", "memory:", "aws", "json", "debug", "none", "1.3", "uri", "certificate", "ws://127.0.0.1:7", "10.0.0.0/8", "ES256", "http://127.0.0.1/", "2MiB", "5KiB",
 		} {
 			c, err := load(nil, "--tls-cert=c", "--tls-key=k", "--jwt-issuer=i", "--jwt-audience=a", "--request-bytes=1", "--"+s.Name+"="+sample)
 			if err != nil || sample == s.Default || sample == "off" && s.Default == "false" {
@@ -459,6 +463,12 @@ func TestWarnings(t *testing.T) {
 		{onPublicAddress("--proxy-from=10.0.0.0/8,fc00::/7"), ""},
 
 		{onPublicAddress("--audit-file="), "audit-file: the records"},
+		{onPublicAddress("--address-logins=257"), ""},
+		{onPublicAddress("--address-logins=258"), "address-logins: one address may take all places for logins"},
+		{onPublicAddress("--waiting-logins=30"), "address-logins: one address may take all places for logins"},
+		{onPublicAddress("--waiting-logins=31"), ""},
+		{onPublicAddress("--address-logins=257", "--webhook-url=https://192.0.2.1/", "--webhook-requests=1"), "address-logins: one address"},
+		{[]string{"--users=none.yaml", "--address-logins=1000"}, ""},
 		{[]string{"--users=none.yaml"}, ""},
 
 		{[]string{"--webhook-url=http://192.0.2.1/"}, "webhook-url: what decides who gets in crosses the network in clear text: use https"},

@@ -47,9 +47,11 @@ func (c *Config) settings() []Setting {
 	table = append(table, c.listenerSettings()...)
 	table = append(table, c.tlsSettings()...)
 	table = append(table, c.authSettings()...)
+	table = append(table, c.otherAuthSettings()...)
 	table = append(table, c.authzSettings()...)
 	table = append(table, c.storeSettings()...)
 	table = append(table, c.shadowSettings()...)
+	table = append(table, c.httpSettings()...)
 	table = append(table, c.brokerSettings()...)
 	table = append(table, c.floodSettings()...)
 	table = append(table, c.principalSettings()...)
@@ -137,11 +139,11 @@ func (c *Config) tlsSettings() []Setting {
 		},
 		{
 			Name: "stranger-bytes", Group: group, Default: "64MiB", value: size[int]{&c.StrangerBytes, 1 << 20, 1 << 36},
-			Help: "memory for all clients together that have not yet proved who they are, 32 KiB for each, large packets and large headers; when it is used up the oldest of them make room",
+			Help: "memory for all clients together that have not yet proved who they are, 32 KiB for each, large packets, headers and TLS handshakes; when it is used up the oldest of them make room",
 		},
 		{
 			Name: "connections", Group: group, Default: "0", value: integer[int]{&c.Connections, 0, 1 << 30},
-			Help: "connections at a time of all listeners; above that who is not known yet makes room, as at a listener; 0 is as many as leave the store the files that it needs: the limit of open files (`ulimit -n`) less a quarter, 1000 at most, and 64",
+			Help: "connections at a time of all listeners; above that who is not known yet makes room, as at a listener; 0 is as many as leave the store the files that it needs: the limit of open files (`ulimit -n`) less a quarter, 1000 at most, 32, and `webhook-requests`",
 		},
 		{
 			Name: "address-connections", Group: group, Default: "0", value: integer[int]{&c.PerAddress, 0, 1 << 20},
@@ -151,77 +153,11 @@ func (c *Config) tlsSettings() []Setting {
 			Name: "handshake-timeout", Group: group, Default: "10s", value: duration{&c.Handshake, 1, forever},
 			Help: "for a PROXY header and the TLS handshake together",
 		},
-	}
-}
-
-func (c *Config) authSettings() []Setting {
-	const group = "Authentication"
-	return []Setting{
 		{
-			Name: "auth", Group: group, value: words{&c.Auth, authMethods()},
-			Help: "methods of authentication, with commas between them: `certificate`, `password`, `key`, `token`, `jwt`, `webhook`, `anonymous`; empty means those that other settings configure",
-		},
-		{
-			Name: "users", Group: group, value: text{&c.Users},
-			Help: "file of users, access keys and tokens, beside those of the store; `umbra user`, `umbra key` and `umbra token` write it, and it is read again when it changes",
-		},
-		{
-			Name: "secrets-key", Group: group, value: text{&c.SecretsKey},
-			Help: "file of the key that the secrets of access keys are sealed with in the store; made when it is not there; the same for all nodes that share a store; empty means `secrets.key` in the data directory",
-		},
-		{
-			Name: "password-checks", Group: group, Default: "2", value: integer[int]{&c.PasswordChecks, 1, 1024},
-			Help: "passwords that are checked at a time, each of which takes 19 MiB; right ones are remembered for 5 minutes",
-		},
-		{
-			Name: "signature-skew", Group: group, Default: "5m", value: duration{&c.Skew, 1, 24 * time.Hour},
-			Help: "how far the clock of a client may be off that signs with an access key, and how long a presigned URL counts that does not say so",
-		},
-		{
-			Name: "jwt-keys", Group: group, value: text{&c.JWT.Keys},
-			Help: "file or URL of the keys (JWKS) that sign JSON Web Tokens of another issuer",
-		},
-		{
-			Name: "jwt-keys-interval", Group: group, Default: "10m", value: duration{&c.JWT.Interval, time.Second, 24 * time.Hour},
-			Help: "how often a URL of keys is read again, so that keys are known to be withdrawn; a file is read when it changes",
-		},
-		{
-			Name: "jwt-issuer", Group: group, value: text{&c.JWT.Issuer},
-			Help: "issuer (`iss`) that a JWT has to be of",
-		},
-		{
-			Name: "jwt-audience", Group: group, value: text{&c.JWT.Audience},
-			Help: "audience (`aud`) that a JWT has to be for",
-		},
-		{
-			Name: "jwt-algorithms", Group: group, Default: "RS256,PS256,ES256,EdDSA", value: words{&c.JWT.Algorithms, jwtAlgorithms()},
-			Help: "algorithms that a JWT may be signed with; all are of key pairs",
-		},
-		{
-			Name: "jwt-name-claim", Group: group, Default: "sub", value: text{&c.JWT.NameClaim},
-			Help: "claim that is the name of the principal",
-		},
-		{
-			Name: "jwt-groups-claim", Group: group, Default: "groups", value: text{&c.JWT.GroupClaim},
-			Help: "claim that is the list of the principal's groups",
-		},
-		{
-			Name: "webhook-url", Group: group, value: text{&c.Webhook.URL},
-			Help: "server that is asked who a client is, see [security.md](security.md)",
-		},
-		{
-			Name: "webhook-timeout", Group: group, Default: "3s", value: duration{&c.Webhook.Timeout, 1, time.Minute},
-			Help: "how long it may take; without an answer the client is refused",
-		},
-		{
-			Name: "webhook-remember", Group: group, Default: "1m", value: duration{&c.Webhook.Remember, 1, 24 * time.Hour},
-			Help: "the longest that an answer counts",
+			Name: "tls-handshake-bytes", Group: group, Default: "64KiB", value: size[int]{&c.HandshakeBytes, 4 << 10, 1 << 20},
+			Help: "what a client may send for a TLS handshake, its certificates among it; twice as much has to be in `stranger-bytes`",
 		},
 	}
-}
-
-func jwtAlgorithms() []string {
-	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 }
 
 func (c *Config) authzSettings() []Setting {
@@ -343,9 +279,23 @@ func (c *Config) shadowSettings() []Setting {
 			Name: "request-rate", Group: group, Default: "0", AWS: "20", value: integer[int]{&c.Quota.Rate, 0, 1_000_000},
 			Help: "requests per second for one thing, refused with 429 above it; 0 is no limit",
 		},
+	}
+}
+
+func (c *Config) httpSettings() []Setting {
+	const group = "HTTP limits"
+	return []Setting{
 		{
-			Name: "request-timeout", Group: group, Default: "10s", value: duration{&c.RequestTimeout, 1, forever},
-			Help: "how long an HTTP request may take to be read, and again to be answered, event streams aside; a client that has not taken the answer after three times as long is gone",
+			Name: "request-timeout", Group: group, Default: "10s", value: duration{&c.RequestTimeout, 1, forever / 3},
+			Help: "how long a request may take to be read, and again to be answered, event streams aside; a client that has not taken the answer, or what a stream sends at once, after three times as long is gone",
+		},
+		{
+			Name: "http-idle-timeout", Group: group, Default: "2m", value: duration{&c.IdleTimeout, 1, forever},
+			Help: "how long a connection may be silent between two requests; where a load balancer keeps connections, longer than it does",
+		},
+		{
+			Name: "http-header-bytes", Group: group, Default: "16KiB", value: size[int]{&c.HeaderBytes, 1 << 10, 1 << 20},
+			Help: "the first line and the headers of a request, which may be 4 KiB larger; above that 431; twice as much has to be in `stranger-bytes`",
 		},
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/umbra-iot/umbra/internal/gate"
 )
 
 // validate checks what a single value cannot tell. origins says where each setting comes from.
@@ -16,9 +18,20 @@ func (c *Config) validate(origins map[string]string) error {
 	if err := c.validateStore(); err != nil {
 		errs = append(errs, fmt.Errorf("%s: %w", origins["store"], err))
 	}
-	errs = append(errs, c.validateAuth())
+	errs = append(errs, c.validateAuth(), c.validateStrangers(origins))
 	if c.Shadow.PayloadBytes > c.Broker.PayloadBytes {
 		errs = append(errs, fmt.Errorf("%s (%d) is above payload-bytes (%d)", origins["request-bytes"], c.Shadow.PayloadBytes, c.Broker.PayloadBytes))
+	}
+	return errors.Join(errs...)
+}
+
+// validateStrangers finds bounds of what a stranger may send that leave no room for it.
+func (c *Config) validateStrangers(origins map[string]string) error {
+	var errs []error
+	for name, bytes := range map[string]int{"http-header-bytes": c.HeaderBytes, "tls-handshake-bytes": c.HandshakeBytes} {
+		if need := gate.Need(bytes); need > c.StrangerBytes {
+			errs = append(errs, fmt.Errorf("%s (%d) takes %d of stranger-bytes (%d)", origins[name], bytes, need, c.StrangerBytes))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -92,6 +92,9 @@ func (c *Config) publicWarnings() (list []string) {
 		public = true
 		irrevocable = irrevocable || l.TLS.ClientCert != tlsfiles.None && l.TLS.ClientCA != "" && l.TLS.CRL == "" && slices.Contains(l.Auth, AuthCertificate)
 	}
+	if public && c.Logins.Address >= c.loginPlaces() {
+		list = append(list, "address-logins: one address may take all places for logins, and so keep others out: set less than waiting-logins")
+	}
 	if public && c.Authz.AuditFile == "" {
 		list = append(list, "audit-file: the records of changes, denials and failed logins end with the process: name a file, or - for the standard output")
 	}
@@ -99,6 +102,15 @@ func (c *Config) publicWarnings() (list []string) {
 		list = append(list, "tls-crl: certificates that are revoked let their holders in: name the revocation list of tls-client-ca")
 	}
 	return list
+}
+
+// loginPlaces is how many passwords there may be that are checked or wait, or questions to the webhook if those are fewer.
+func (c *Config) loginPlaces() int {
+	parallel := c.PasswordChecks
+	if c.Webhook.URL != "" {
+		parallel = min(parallel, c.Webhook.Requests)
+	}
+	return c.Logins.Waiting + parallel
 }
 
 // isWide reports whether a network is none of one's own: the largest of those are 10.0.0.0/8 and fc00::/7.

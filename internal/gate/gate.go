@@ -97,6 +97,8 @@ type Options struct {
 	Log       *slog.Logger  // default: discard
 	Handshake time.Duration // for PROXY header and TLS, and the longest wait for memory; default 10 s
 	Budget    *Budget       // default: no bound
+	// HandshakeBytes is how many bytes a client may send for a TLS handshake, its certificates among them; default 64 KiB.
+	HandshakeBytes int
 	// Connections bounds those of all listeners together, as Spec.Connections those of one; 0 for no bound.
 	Connections int
 	// PerAddress bounds the connections at a time from one address, of IPv6 from one
@@ -150,6 +152,9 @@ func New(o Options) *Gate {
 	}
 	if o.Handshake == 0 {
 		o.Handshake = 10 * time.Second
+	}
+	if o.HandshakeBytes == 0 {
+		o.HandshakeBytes = 64 << 10
 	}
 	g := &Gate{Options: o, done: make(chan struct{}), open: map[*Conn]struct{}{}, from: map[netip.Addr]*crowd{}}
 	g.all.bound = o.Connections

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 )
@@ -19,8 +18,9 @@ const (
 // freeReading is memory for what was read that is part of what every connection costs.
 const freeReading = 16 << 10
 
-// maxHandshake is how many bytes a client may send for a TLS handshake, and after it between two pieces of what TLS carries.
-const maxHandshake = 64 << 10
+// Need returns how large a [Budget] has to be for a client that sends so many bytes, of a header of HTTP in few lines or of a
+// TLS handshake.
+func Need(bytes int) int { return strangerBytes + max(0, byteCosts*bytes-freeReading) }
 
 // readAhead is how much net/http gets at once for its buffer, which has httpBuffer bytes. So of what a client sends before it
 // has the answer to its last request, and which counts nowhere, there is no more.
@@ -103,13 +103,19 @@ type beneath struct {
 	of *Conn
 }
 
-// Read implements [net.Conn].
+// Read implements [net.Conn]. A handshake gets no more than is left of its bound; what TLS takes after it is bounded by the
+// size of a record.
 func (b *beneath) Read(p []byte) (int, error) {
-	n, err := b.Conn.Read(p)
 	r := &b.of.reading
-	if r.tls += n; r.tls > maxHandshake {
-		return 0, errHandshake
+	if b.of.tls == nil {
+		left := b.of.gate.HandshakeBytes - r.tls
+		if left <= 0 {
+			return 0, errHandshake
+		}
+		p = p[:min(len(p), left)]
 	}
+	n, err := b.Conn.Read(p)
+	r.tls += n
 	if perr := b.of.pay(); perr != nil {
 		return 0, perr
 	}
@@ -165,6 +171,6 @@ func (c *Conn) owe(ctx context.Context, kept *int, n int) bool {
 }
 
 var (
-	errHandshake = fmt.Errorf("gate: TLS handshake of more than %d bytes", maxHandshake)
+	errHandshake = errors.New("gate: TLS handshake of too many bytes")
 	errNoRoom    = errors.New("gate: no memory is left for what the client sends")
 )

@@ -1,7 +1,6 @@
 package gate_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -93,8 +92,10 @@ func headers(lines int) string {
 func TestHeadersCount(t *testing.T) {
 	t.Parallel()
 	endless := "GET / HTTP/1.1\r\nHost: x\r\n" + headers(1000)
+	long := "GET / HTTP/1.1\r\nHost: x\r\nLong: " + strings.Repeat("x", 60<<10)
 	for name, send := range map[string]func(*testing.T, net.Conn){
 		"of strangers":           func(_ *testing.T, c net.Conn) { _, _ = io.WriteString(c, endless) },
+		"in one line":            func(_ *testing.T, c net.Conn) { _, _ = io.WriteString(c, long) },
 		"of those who are known": func(t *testing.T, c net.Conn) { answered(t, c, byKnown); _, _ = io.WriteString(c, endless) },
 		"that are sent ahead": func(t *testing.T, c net.Conn) {
 			answered(t, c, byKnown+endless[:2000])
@@ -156,20 +157,8 @@ func TestHandshakesCount(t *testing.T) {
 	eventually(t, "those who have sent much to make room", func() bool { return g.Stats().PushedOut >= 2 })
 }
 
-// short takes no more than the first bytes of what is written.
-type short struct {
-	net.Conn
-	left int
-}
-
-func (s *short) Write(b []byte) (int, error) {
-	n := min(len(b), s.left)
-	s.left -= n
-	_, err := s.Conn.Write(b[:n])
-	return len(b), err
-}
-
-// TestHandshakeIsBounded shows certificates of 200 KB, of which the last bytes do not come: the connection ends before that.
+// TestHandshakeIsBounded has a client show more certificates than a handshake may have bytes, and as many: only the first
+// connection ends. What comes after the handshake is not bounded by it, be it sent in the largest pieces.
 func TestHandshakeIsBounded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -193,18 +182,25 @@ func TestHandshakeIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lamp.Certificate = append(lamp.Certificate, bytes.Repeat([]byte("x"), 200<<10))
-	_, addr := open(t, gate.Options{Handshake: time.Minute}, gate.Spec{Kind: gate.MQTTS, TLS: server})
-	client := tls.Client(&short{dial(t, addr), 150 << 10}, &tls.Config{
-		InsecureSkipVerify:   true, //nolint:gosec // it is about the client
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &lamp, nil },
-	})
-	err = client.Handshake()
-	if err == nil {
-		_, err = client.Read(make([]byte, 1))
-	}
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("a handshake that goes on and on: %v, want the end", err)
+	for _, tt := range []struct {
+		bound, certificates int // of the second about so many bytes
+		want                bool
+	}{{0, 40 << 10, true}, {0, 80 << 10, false}, {96 << 10, 80 << 10, true}, {8 << 10, 4 << 10, true}, {8 << 10, 12 << 10, false}} {
+		shown := tls.Certificate{PrivateKey: lamp.PrivateKey}
+		for size := 0; size < tt.certificates; size += len(lamp.Certificate[0]) {
+			shown.Certificate = append(shown.Certificate, lamp.Certificate[0])
+		}
+		_, addr := open(t, gate.Options{Handshake: time.Minute, HandshakeBytes: tt.bound}, gate.Spec{Kind: gate.MQTTS, TLS: server})
+		client := tls.Client(dial(t, addr), &tls.Config{
+			InsecureSkipVerify:   true, //nolint:gosec // it is about the client
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &shown, nil },
+		})
+		const sent = 1 << 20
+		go func() { _, _ = client.Write(make([]byte, sent)) }()
+		got, err := io.CopyN(io.Discard, client, int64(len("mqtt\n")+sent))
+		if (err == nil) != tt.want || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a handshake with certificates of %d bytes, of which there may be %d: %d bytes come back, %v", tt.certificates, tt.bound, got, err)
+		}
 	}
 }
 

@@ -124,6 +124,11 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 			_, _ = io.WriteString(c, line+" HTTP/1.1\r\nHost: localhost\r\n"+headers+length+"\r\n\r\n")
 			conns[request] = c
 		}
+		c := exchangeWith(t, l.HTTP())
+		_, _ = io.WriteString(c, "GET /livez HTTP/1.1\r\nHost: localhost\r\nX-") // nor does the end of the headers
+		if said := ends(t, c); said != "" && !strings.HasPrefix(said, "HTTP/1.1 400 ") {
+			t.Errorf("headers without an end are answered with %.100q", said)
+		}
 		for request, c := range conns {
 			if said := ends(t, c); !strings.HasPrefix(said, "HTTP/1.1 "+slow[request]+" ") {
 				t.Errorf("%q with %s and no body is answered with %.100q, want %s", request, length, said, slow[request])
@@ -237,13 +242,24 @@ func TestWebSocketsBeginAsStrangers(t *testing.T) {
 // TestHeadersAreBounded makes requests with headers that any token fits into, and with larger ones.
 func TestHeadersAreBounded(t *testing.T) {
 	t.Parallel()
-	u := umbradtest.Start(t, "--store=memory:")
-	for size, want := range map[int]int{15 << 10: http.StatusNotFound, 24 << 10: http.StatusRequestHeaderFieldsTooLarge} {
-		got := exchangeWith(t, u.HTTP()).do(t, "GET /things/lamp/shadow", "X-Long: "+strings.Repeat("x", size)+"\r\n")
-		if got != want {
-			t.Errorf("a request with %d bytes of headers is answered with %d, want %d", size, got, want)
+	for bound, fits := range map[string]int{"16KiB": 15 << 10, "64KiB": 63 << 10, "1KiB": 1000} {
+		u := umbradtest.Start(t, "--store=memory:", "--http-header-bytes="+bound)
+		for size, want := range map[int]int{fits: http.StatusNotFound, fits + 9<<10: http.StatusRequestHeaderFieldsTooLarge} {
+			got := exchangeWith(t, u.HTTP()).do(t, "GET /things/lamp/shadow", "X-Long: "+strings.Repeat("x", size)+"\r\n")
+			if got != want {
+				t.Errorf("of %s: a request with %d bytes of headers is answered with %d, want %d", bound, size, got, want)
+			}
 		}
 	}
+}
+
+// TestSilentConnectionsEnd makes no further request on a connection.
+func TestSilentConnectionsEnd(t *testing.T) {
+	t.Parallel()
+	u := umbradtest.Start(t, "--store=memory:", "--http-idle-timeout=200ms", "--request-timeout=1m")
+	e := exchangeWith(t, u.HTTP())
+	e.do(t, "GET /livez", "")
+	ends(t, e)
 }
 
 // TestHeadersWithoutAnEnd sends headers of many lines, of which much more memory becomes than they have bytes, and not the

@@ -106,13 +106,18 @@ func newSigner(t *testing.T, id string) *signer {
 // token returns a token for an hour.
 func (s *signer) token(t *testing.T, sub string) string {
 	t.Helper()
+	return s.tokenOf(t, jwt.Claims{Subject: sub})
+}
+
+// tokenOf returns a token with claims, and with those without which it would not count.
+func (s *signer) tokenOf(t *testing.T, claims jwt.Claims) string {
+	t.Helper()
 	by, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: s.key}, (&jose.SignerOptions{}).WithHeader("kid", s.id))
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := jwt.Signed(by).Claims(jwt.Claims{
-		Issuer: "https://issuer", Audience: jwt.Audience{"umbra"}, Subject: sub, Expiry: jwt.NewNumericDate(time.Now().Add(time.Hour)),
-	}).Serialize()
+	claims.Issuer, claims.Audience, claims.Expiry = "https://issuer", jwt.Audience{"umbra"}, jwt.NewNumericDate(time.Now().Add(time.Hour))
+	text, err := jwt.Signed(by).Claims(claims).Serialize()
 	if err != nil {
 		t.Fatal(err)
 	}

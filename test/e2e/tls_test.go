@@ -184,6 +184,30 @@ func TestCertificates(t *testing.T) {
 }
 
 // The URI in a certificate of umbra cert names the thing as its common name does.
+// TestLongHandshakes shows many certificates.
+func TestLongHandshakes(t *testing.T) {
+	t.Parallel()
+	for bound, want := range map[string]bool{"16KiB": true, "4KiB": false} {
+		s := startSecure(t, "--tls-handshake-bytes="+bound)
+		s.issue(t, "lamp")
+		c := s.config(t, "lamp")
+		pair, err := c.GetClientCertificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			pair.Certificate = append(pair.Certificate, pair.Certificate...)
+		}
+		client, err := s.connect(t, "mqtts", c, mqtttest.Options{ClientID: "lamp"})
+		if err == nil {
+			client.Close()
+		}
+		if (err == nil) != want {
+			t.Errorf("a handshake of certificates of %d bytes, of which there may be %s: %v", len(pair.Certificate)*len(pair.Certificate[0]), bound, err)
+		}
+	}
+}
+
 func TestIdentityByURI(t *testing.T) {
 	t.Parallel()
 	s := startSecure(t, "--tls-identity=uri")

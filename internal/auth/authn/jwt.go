@@ -18,9 +18,6 @@ import (
 	"github.com/umbra-iot/umbra/internal/auth/credential"
 )
 
-// maxJWT bounds a token, in bytes.
-const maxJWT = 16 << 10
-
 // JWTOptions say which tokens of another issuer count.
 type JWTOptions struct {
 	Keys       string        // JWKS: a file, or an http(s) URL
@@ -30,6 +27,7 @@ type JWTOptions struct {
 	Algorithms []string      // default RS256, PS256, ES256, EdDSA; never one with a shared secret
 	NameClaim  string        // default sub
 	GroupClaim string        // default groups
+	Bytes      int           // of a token at most; default 16 KiB
 	Client     *http.Client
 	Now        func() time.Time
 	Log        *slog.Logger // default: discard
@@ -55,6 +53,9 @@ func NewJWTs(o JWTOptions) (*JWTs, error) {
 	}
 	if len(o.Algorithms) == 0 {
 		o.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
+	}
+	if o.Bytes == 0 {
+		o.Bytes = 16 << 10
 	}
 	if o.NameClaim == "" {
 		o.NameClaim = "sub"
@@ -126,7 +127,7 @@ func withoutURL(err error) error {
 
 // verify returns the principal of a token.
 func (j *JWTs) verify(ctx context.Context, text string) (*auth.Principal, error) {
-	if len(text) > maxJWT {
+	if len(text) > j.o.Bytes {
 		return nil, fmt.Errorf("%w: JWT is too long", auth.ErrDenied)
 	}
 	token, err := jwt.ParseSigned(text, j.algorithms)

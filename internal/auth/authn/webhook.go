@@ -22,8 +22,8 @@ import (
 // Bounds of the webhook.
 const (
 	maxAnswer   = 64 << 10
-	maxAnswers  = 10_000          // that are remembered
 	denialsLast = 5 * time.Second // at most as long as acceptances
+	fewAnswers  = 8               // are looked at to forget one
 )
 
 // WebhookOptions of a custom authenticator.
@@ -31,6 +31,7 @@ type WebhookOptions struct {
 	URL      string
 	Timeout  time.Duration // default 3 s
 	Remember time.Duration // the longest that an answer counts; default 1 min
+	Entries  int           // answers that are remembered at most; default 10000
 	Parallel int           // requests at a time; default 32
 	Waiting  int           // further ones that wait for their turn; default 256
 	Each     int           // of both together those of one address, of IPv6 of one network with 64 bits; default 32
@@ -100,6 +101,9 @@ func NewWebhooks(o WebhookOptions) *Webhooks {
 	}
 	if o.Remember == 0 {
 		o.Remember = time.Minute
+	}
+	if o.Entries == 0 {
+		o.Entries = 10_000
 	}
 	if o.Parallel == 0 {
 		o.Parallel = 32
@@ -226,23 +230,29 @@ func (w *Webhooks) recall(id [sha256.Size]byte) (remembered, bool) {
 	return r, ok && w.o.Now().Before(r.until)
 }
 
-// note remembers an answer. When there are too many, those that do not count any more go first, and then any.
+// note remembers an answer.
 func (w *Webhooks) note(id [sha256.Size]byte, r remembered) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.answers) >= maxAnswers {
-		now := w.o.Now()
-		for old, e := range w.answers {
-			if !now.Before(e.until) {
-				delete(w.answers, old)
-			}
-		}
-		for old := range w.answers {
-			if len(w.answers) < maxAnswers {
-				break
-			}
-			delete(w.answers, old)
-		}
+	if _, again := w.answers[id]; !again && len(w.answers) >= w.o.Entries {
+		w.forget()
 	}
 	w.answers[id] = r
+}
+
+// forget makes room for an answer: of a few, whichever they are, it forgets those that do not count any more, or else one.
+func (w *Webhooks) forget() {
+	var last [sha256.Size]byte
+	now, left := w.o.Now(), fewAnswers
+	for id, r := range w.answers {
+		if last = id; !now.Before(r.until) {
+			delete(w.answers, id)
+		}
+		if left--; left == 0 {
+			break
+		}
+	}
+	if len(w.answers) >= w.o.Entries {
+		delete(w.answers, last)
+	}
 }
