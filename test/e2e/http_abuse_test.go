@@ -266,22 +266,34 @@ func TestSilentConnectionsEnd(t *testing.T) {
 // last of them: what that costs counts as what strangers cost, also of a client that was known, and makes room for others.
 func TestHeadersWithoutAnEnd(t *testing.T) {
 	t.Parallel()
-	var lines strings.Builder
-	for i := 0; lines.Len() < 18<<10; i++ {
-		fmt.Fprintf(&lines, "%x:\r\n", i)
+	lines := func(size int) string {
+		var all strings.Builder
+		for i := 0; all.Len() < size; i++ {
+			fmt.Fprintf(&all, "%x:\r\n", i)
+		}
+		return all.String()
 	}
-	for name, isKnown := range map[string]bool{"of strangers": false, "of a client that was known": true} {
+	for name, tt := range map[string]struct {
+		isKnown bool
+		bound   string
+		sent    string
+	}{
+		"of strangers":               {false, "16KiB", lines(18 << 10)},
+		"of a client that was known": {true, "16KiB", lines(18 << 10)},
+		"that may be large":          {false, "1MiB", lines(256 << 10)},
+		"in one line":                {false, "1MiB", "X: " + strings.Repeat("x", 1000<<10)},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := startLogin(t, "--store=memory:", "--stranger-bytes=8MiB", "--request-timeout=1m")
+			l := startLogin(t, "--store=memory:", "--stranger-bytes=8MiB", "--request-timeout=1m", "--http-header-bytes="+tt.bound)
 			h := newHealth(t, l.Umbrad, mqtttest.Options{Username: "alice", Password: l.userPassword})
 			before := l.metric(t, "go_memstats_heap_inuse_bytes")
 			for range 200 {
 				e := exchangeWith(t, l.HTTP())
-				if isKnown {
+				if tt.isKnown {
 					e.do(t, "GET /things/lamp/shadow", "Authorization: Bearer "+l.token+"\r\n")
 				}
-				_, _ = io.WriteString(e, "GET / HTTP/1.1\r\nHost: localhost\r\n"+lines.String())
+				_, _ = io.WriteString(e, "GET / HTTP/1.1\r\nHost: localhost\r\n"+tt.sent)
 			}
 			eventually(t, func() error {
 				if n := l.metric(t, "umbra_connections_pushed_out_total"); n < 50 {
