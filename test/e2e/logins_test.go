@@ -97,7 +97,7 @@ func TestQuestionsToTheWebhookAreBounded(t *testing.T) {
 			}
 			for range tt.refused {
 				if err := <-results; !isBusy(err) {
-					t.Errorf("a client that is one too many: %v, want 0x88", err)
+					t.Fatalf("a client that is one too many: %v, want 0x88", err)
 				}
 			}
 			eventually(t, func() error {
