@@ -696,7 +696,8 @@ func TestFileOfKeysIsReplaced(t *testing.T) {
 		{"no JWKS", `{"error": "try again later"}`, [2]error{auth.ErrUnavailable, nil}, 1},
 		{"both again", keys(two, one), [2]error{nil, nil}, 0},
 		{"a key of a new kind", strings.Replace(keys(two), "[", `[{"kty":"new"},`, 1), [2]error{auth.ErrDenied, nil}, 0},
-		{"none", `{"keys":[]}`, [2]error{auth.ErrDenied, auth.ErrDenied}, 0},
+		{"none", `{"keys":[]}`, [2]error{auth.ErrDenied, auth.ErrDenied}, 1},
+		{"none that can be used", `{"keys":[{"kty":"new"}]}`, [2]error{auth.ErrDenied, auth.ErrDenied}, 1},
 	} {
 		write(tt.text)
 		jwts.Refresh(t.Context(), false)

@@ -103,10 +103,13 @@ func (j *JWTs) OnChange(fn func()) { j.keys.changed = fn }
 func (j *JWTs) Problems() []string {
 	j.keys.mu.Lock()
 	defer j.keys.mu.Unlock()
-	if j.keys.state.Problem() == nil {
-		return nil
+	switch {
+	case j.keys.state.Problem() != nil:
+		return []string{"keys for JWT cannot be read, the old ones are in force; the log says why"}
+	case len(j.keys.keys) == 0 && !j.keys.read.IsZero():
+		return []string{"jwt-keys: there is no public key for signatures among them, so no JWT counts"}
 	}
-	return []string{"keys for JWT cannot be read, the old ones are in force; the log says why"}
+	return nil
 }
 
 // newClient returns a client that goes where it is told and nowhere else.
