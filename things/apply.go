@@ -56,6 +56,10 @@ func (w *worker) applyRequest(j *job, c *call, now int64) *shadow.Error {
 	}
 	version := j.doc.Version()
 	if c.change != nil {
+		if refusal := w.admit(j, c, now); refusal != nil {
+			c.change = nil
+			return refusal
+		}
 		j.doc, j.change = c.change.After, true
 		if c.req.Op == shadow.OpUpdate {
 			version = j.doc.Version()
@@ -126,6 +130,7 @@ func (s *Service) refuse(l *lane, c *call, refusal *shadow.Error) {
 
 // settle ends a job whose outcome stands: messages first, then the answer, call by call.
 func (w *worker) settle(j *job) {
+	w.moved(j.lane, true)
 	doc := j.before()
 	for _, c := range j.calls {
 		switch c.kind {
@@ -160,6 +165,7 @@ func (j *job) before() *shadow.Document {
 // refused for their own sake keep their refusal.
 func (w *worker) fail(j *job) {
 	j.lane.loaded, j.lane.doc = false, nil
+	w.moved(j.lane, false)
 	for _, c := range j.calls {
 		switch c.kind {
 		case kindRequest:

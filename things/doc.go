@@ -16,6 +16,10 @@
 //   - A refusal is given only against a document that is known to be current:
 //     with a store that other processes write to, a cached document is read
 //     again before a request is refused because of it.
+//   - A thing has at most Options.ThingShadows shadows. Who makes one takes a place
+//     before the commit, which is given back when it turns out not to be stored.
+//     With a store that other processes write to, what is known of the places is
+//     up to a second old.
 //   - A store failure refuses the request with code 500. The outcome is then
 //     unknown, so the document is read again before it is used, and a version
 //     that did get stored is announced as soon as the store answers.

@@ -30,6 +30,7 @@ type lane struct {
 	doubt    uint64           // lowest version whose commit had an unknown outcome, 0 none
 	retries  int              // attempts to settle the doubt
 	timer    bool             // an attempt is due
+	moving   bool             // the population keeps a place for a creation or deletion under way
 
 	prev, next *lane // neighbours in the cache, nil when not in it
 	size       int64 // as accounted in the cache

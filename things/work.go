@@ -1,6 +1,7 @@
 package things
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -36,7 +37,8 @@ type worker struct {
 	keys   []statestore.Key
 	writes []statestore.Write
 	marks  []statestore.Mark
-	buf    []byte // records and history entries of a batch
+	buf    []byte          // records and history entries of a batch
+	asking context.Context // in which shadows are counted during a round, nil before the first
 }
 
 // work does batches until the service is closed and nothing is ready.
@@ -81,7 +83,7 @@ func (w *worker) run(jobs []job) {
 func (w *worker) round(jobs []*job) (again []*job) {
 	jobs = w.load(jobs)
 	now := w.s.now()
-	w.writes, w.buf = w.writes[:0], w.buf[:0]
+	w.writes, w.buf, w.asking = w.writes[:0], w.buf[:0], nil
 	commits := jobs[:0:0]
 	for _, j := range jobs {
 		switch {

@@ -279,6 +279,10 @@ func (c *Config) shadowSettings() []Setting {
 			Name: "request-rate", Group: group, Default: "0", AWS: "20", value: integer[int]{&c.Quota.Rate, 0, 1_000_000},
 			Help: "requests per second for one thing, refused with 429 above it; 0 is no limit",
 		},
+		{
+			Name: "thing-shadows", Group: group, Default: "1000", value: integer[int]{&c.ThingShadows, 0, 1_000_000},
+			Help: "shadows of one thing that are there, the classic one included; what would make a further one is refused with 429; 0 is no limit",
+		},
 	}
 }
 
