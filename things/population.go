@@ -3,6 +3,7 @@ package things
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -15,6 +16,8 @@ const (
 	maxCounts = 10_000
 	// maxCountAge is how long a count is trusted, in ms, when other processes make and delete shadows as well.
 	maxCountAge = 1000
+	// maxLists is how many lists a worker reads at a time.
+	maxLists = 16
 )
 
 // population bounds how many shadows a thing has. It is asked when one is made or deleted, and at no other time. A nil
@@ -66,6 +69,24 @@ func (p *population) enter(ctx context.Context, id shadow.ID, now int64) (bool, 
 	}
 	c.move(id.Name)
 	return true, nil
+}
+
+// look makes the counts of things known, some at a time. Where it fails enter will tell.
+func (p *population) look(ctx context.Context, things []string, now int64) {
+	var wg sync.WaitGroup
+	turns := make(chan struct{}, maxLists)
+	for _, thing := range things {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			c := p.of(thing)
+			_ = p.ask(ctx, thing, c, now)
+			p.drop(thing, c)
+		})
+	}
+	wg.Wait()
 }
 
 // leave keeps the place of a shadow that is about to be deleted, until settle or forget.
@@ -169,6 +190,31 @@ func (c *count) move(name string) { c.moving[name] = struct{}{} }
 
 // idle reports that nobody is about to use the count.
 func (c *count) idle() bool { return len(c.moving) == 0 && c.asking == 0 }
+
+// look has the shadows counted of all things of a round of which one may be made: one after the other they might take
+// longer than requests wait for the store.
+func (w *worker) look(jobs []*job, now int64) {
+	if w.s.population == nil {
+		return
+	}
+	var things []string
+	for _, j := range jobs {
+		if liveVersion(j.lane.doc) == 0 && slices.ContainsFunc(j.calls, (*call).updates) {
+			things = append(things, j.lane.id.Thing)
+		}
+	}
+	if len(things) < 2 {
+		return // admit asks soon enough
+	}
+	slices.Sort(things)
+	w.asking = w.s.storeContext()
+	w.s.population.look(w.asking, slices.Compact(things), now)
+}
+
+// updates reports whether a call is an update that may be done.
+func (c *call) updates() bool {
+	return c.kind == kindRequest && c.req.Op == shadow.OpUpdate && c.failed == nil
+}
 
 // admit takes a place for what a call is about to make or delete, or says why there is none.
 func (w *worker) admit(j *job, c *call, now int64) *shadow.Error {

@@ -359,6 +359,39 @@ func TestDeletedWhileCounted(t *testing.T) {
 	wantCode(t, s, named(shadow.OpUpdate, "d"), 429)
 }
 
+// remote is a store that takes its time to list shadows.
+type remote struct{ statestore.Store }
+
+func (r remote) Shadows(ctx context.Context, thing, after string, first bool, limit int) ([]statestore.Info, error) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+		return r.Store.Shadows(ctx, thing, after, first, limit)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// A fleet that makes its shadows for the first time is not refused because counting takes its time.
+func TestFleetIsCountedInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := service(t, remote{memory(t)}, func(o *things.Options) { o.ThingShadows, o.Workers = 10, 1 })
+		var wg sync.WaitGroup
+		for i := range 400 {
+			wg.Add(1)
+			r := named(shadow.OpUpdate, "")
+			r.ID.Thing = fmt.Sprintf("t%d", i)
+			s.Submit(r, func(r *things.Result) {
+				if r.Err != nil {
+					t.Error(r.Err)
+				}
+				wg.Done()
+			})
+		}
+		wg.Wait()
+	})
+}
+
 // Of two services on one store each knows within a second what the other one has made and deleted.
 func TestThingShadowsOfTwoServices(t *testing.T) {
 	t.Parallel()

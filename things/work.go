@@ -84,6 +84,7 @@ func (w *worker) round(jobs []*job) (again []*job) {
 	jobs = w.load(jobs)
 	now := w.s.now()
 	w.writes, w.buf, w.asking = w.writes[:0], w.buf[:0], nil
+	w.look(jobs, now)
 	commits := jobs[:0:0]
 	for _, j := range jobs {
 		switch {
