@@ -27,7 +27,7 @@ func (accepted) Publish(m *things.Message) {
 func BenchmarkUpdate(b *testing.B) {
 	for _, inFlight := range []int{1, 64} {
 		b.Run(fmt.Sprintf("inflight=%d", inFlight), func(b *testing.B) {
-			s := things.New(things.Options{Store: memstore.New(statestore.Options{}), Publisher: accepted{}, ThingShadows: 1000})
+			s := things.New(things.Options{Store: memstore.New(statestore.Options{}), Publisher: accepted{}, NamedShadows: 1000})
 			ids := make([]shadow.ID, 200)
 			for i := range ids {
 				ids[i] = shadow.ID{Thing: fmt.Sprintf("thing-%d", i)}

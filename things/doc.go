@@ -16,7 +16,7 @@
 //   - A refusal is given only against a document that is known to be current:
 //     with a store that other processes write to, a cached document is read
 //     again before a request is refused because of it.
-//   - A thing has at most Options.ThingShadows shadows. Who makes one takes a place
+//   - A thing has at most Options.NamedShadows named shadows. Who makes one takes a place
 //     before the commit, which is given back when it turns out not to be stored.
 //     With a store that other processes write to, what is known of the places is
 //     up to a second old.

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// maxCounts is for how many things it is remembered how many shadows they have.
+	// maxCounts is for how many things it is remembered how many named shadows they have.
 	maxCounts = 10_000
 	// maxCountAge is how long a count is trusted, in ms, when other processes make and delete shadows as well.
 	maxCountAge = 1000
@@ -20,10 +20,10 @@ const (
 	maxLists = 16
 )
 
-// population bounds how many shadows a thing has. It is asked when one is made or deleted, and at no other time. A nil
-// population sets no bound.
+// population bounds how many named shadows a thing has; of the classic one there is one. It is asked when one is made or
+// deleted, and at no other time. A nil population sets no bound.
 //
-// The shadows of a thing are those that the store lists, which are counted, and those that are being made or deleted,
+// The named shadows of a thing are those that the store lists, which are counted, and those that are being made or deleted,
 // which are known by their names: a list that was read meanwhile may have them or not.
 type population struct {
 	limit int
@@ -159,7 +159,7 @@ func (p *population) ask(ctx context.Context, thing string, c *count, now int64)
 	for !p.trusted(c, now) {
 		moved := c.moved
 		p.mu.Unlock()
-		infos, err := p.store.Shadows(ctx, thing, "", true, p.limit+1)
+		infos, err := p.store.Shadows(ctx, thing, "", false, p.limit+1)
 		p.mu.Lock()
 		if err != nil {
 			return fmt.Errorf("things: count the shadows of %s: %w", thing, err)
@@ -199,7 +199,7 @@ func (w *worker) look(jobs []*job, now int64) {
 	}
 	var things []string
 	for _, j := range jobs {
-		if liveVersion(j.lane.doc) == 0 && slices.ContainsFunc(j.calls, (*call).updates) {
+		if j.lane.id.Name != "" && liveVersion(j.lane.doc) == 0 && slices.ContainsFunc(j.calls, (*call).updates) {
 			things = append(things, j.lane.id.Thing)
 		}
 	}
@@ -220,7 +220,7 @@ func (c *call) updates() bool {
 func (w *worker) admit(j *job, c *call, now int64) *shadow.Error {
 	p := w.s.population
 	switch {
-	case p == nil:
+	case p == nil || j.lane.id.Name == "":
 		return nil
 	case c.change.After.Deleted():
 		p.leave(j.lane.id)
@@ -236,7 +236,7 @@ func (w *worker) admit(j *job, c *call, now int64) *shadow.Error {
 			return internalFailure(c.token)
 		}
 		if !ok {
-			return &shadow.Error{Code: 429, Message: "The thing has as many shadows as it may have (" + strconv.Itoa(p.limit) + ")", Token: c.token}
+			return &shadow.Error{Code: 429, Message: "The thing has as many named shadows as it may have (" + strconv.Itoa(p.limit) + ")", Token: c.token}
 		}
 	}
 	j.lane.moving = true

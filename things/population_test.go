@@ -22,7 +22,7 @@ import (
 
 // atMost is an option: so many shadows of a thing.
 func atMost(n int) func(*things.Options) {
-	return func(o *things.Options) { o.ThingShadows = n }
+	return func(o *things.Options) { o.NamedShadows = n }
 }
 
 // named is a request for a named shadow of the lamp; "" is the classic one.
@@ -52,10 +52,10 @@ func acceptedAtLast(t *testing.T, s *things.Service, r things.Request) {
 	eventually(t, fmt.Sprintf("%v of %q accepted", r.Op, r.ID.Name), func() bool { return do(t, s, r).Err == nil })
 }
 
-// shadowsOf returns the names of the lamp's shadows in the store.
+// shadowsOf returns the names of the lamp's named shadows in the store.
 func shadowsOf(t *testing.T, store statestore.Store) []string {
 	t.Helper()
-	infos, err := store.Shadows(t.Context(), "lamp", "", true, 1000)
+	infos, err := store.Shadows(t.Context(), "lamp", "", false, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,18 +66,18 @@ func shadowsOf(t *testing.T, store statestore.Store) []string {
 	return names
 }
 
-// A thing has as many shadows as it may have. What would make one more is refused and stores nothing, all else goes on,
+// A thing has as many named shadows as it may have, and the classic one. What would make one more is refused and stores nothing, all else goes on,
 // and a delete makes room.
-func TestThingShadows(t *testing.T) {
+func TestNamedShadows(t *testing.T) {
 	t.Parallel()
 	store := memory(t)
-	s, rec := service(t, store, atMost(3))
-	for _, name := range []string{"", "a", "b"} {
+	s, rec := service(t, store, atMost(2))
+	for _, name := range []string{"a", "b", ""} {
 		wantCode(t, s, named(shadow.OpUpdate, name), 0)
 	}
 	rec.take()
 	r := do(t, s, named(shadow.OpUpdate, "c"))
-	if r.Err == nil || r.Err.Code != 429 || r.Err.Message != "The thing has as many shadows as it may have (3)" || r.Err.Token != `"x"` {
+	if r.Err == nil || r.Err.Code != 429 || r.Err.Message != "The thing has as many named shadows as it may have (2)" || r.Err.Token != `"x"` {
 		t.Errorf("a fourth shadow: %+v", r.Err)
 	}
 	if diff := cmp.Diff([]sent{{topic + "name/c/update/rejected", 0}}, rec.take()); diff != "" {
@@ -108,17 +108,17 @@ func TestThingShadows(t *testing.T) {
 	wantCode(t, s, named(shadow.OpDelete, "c"), 0)
 	wantCode(t, s, named(shadow.OpUpdate, "a"), 0)
 
-	again, _ := service(t, store, atMost(3))
+	again, _ := service(t, store, atMost(2))
 	wantCode(t, again, named(shadow.OpUpdate, "c"), 429)
 	unbounded, _ := service(t, store, nil)
 	wantCode(t, unbounded, named(shadow.OpUpdate, "c"), 0)
 }
 
 // Requests that wait for each other have their places in their order: a shadow that is deleted and made anew keeps its own.
-func TestThingShadowsInABatch(t *testing.T) {
+func TestNamedShadowsInABatch(t *testing.T) {
 	t.Parallel()
 	store := storetest.NewFaulty(memory(t))
-	s, _ := service(t, store, func(o *things.Options) { o.ThingShadows, o.Workers = 2, 1 })
+	s, _ := service(t, store, func(o *things.Options) { o.NamedShadows, o.Workers = 2, 1 })
 	wantCode(t, s, named(shadow.OpUpdate, "a"), 0)
 	release := store.Hold()
 	codes := make(chan int, 5)
@@ -180,7 +180,7 @@ func TestLastPlaceIsTakenOnce(t *testing.T) {
 
 // Whoever makes and deletes shadows at the same time, on a store that fails now and then and does not tell what it has
 // done: never are there too many, and the count is right afterwards.
-func TestThingShadowsUnderLoad(t *testing.T) {
+func TestNamedShadowsUnderLoad(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"own store", "shared store"} {
 		t.Run(kind, func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestThingShadowsUnderLoad(t *testing.T) {
 			}
 			var looks atomic.Int64 // at a clock that makes each count old at once
 			clock := func() time.Time { return time.UnixMilli(1_700_000_000_000 + 2000*looks.Add(1)) }
-			s, _ := service(t, store, func(o *things.Options) { o.ThingShadows, o.Workers, o.Now = limit, 8, clock })
+			s, _ := service(t, store, func(o *things.Options) { o.NamedShadows, o.Workers, o.Now = limit, 8, clock })
 			var wg sync.WaitGroup
 			for w := range workers {
 				wg.Go(func() {
@@ -352,7 +352,7 @@ func TestDeletedWhileCounted(t *testing.T) {
 	before, _ := service(t, store, nil)
 	wantCode(t, before, named(shadow.OpUpdate, "a"), 0)
 	wantCode(t, before, named(shadow.OpUpdate, "b"), 0)
-	s, _ := service(t, store, func(o *things.Options) { o.ThingShadows, o.Workers = 2, 2 })
+	s, _ := service(t, store, func(o *things.Options) { o.NamedShadows, o.Workers = 2, 2 })
 	remove := func() { wantCode(t, s, named(shadow.OpDelete, "b"), 0) }
 	store.meanwhile.Store(&remove)
 	wantCode(t, s, named(shadow.OpUpdate, "c"), 0)
@@ -375,11 +375,11 @@ func (r remote) Shadows(ctx context.Context, thing, after string, first bool, li
 func TestFleetIsCountedInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := service(t, remote{memory(t)}, func(o *things.Options) { o.ThingShadows, o.Workers = 10, 1 })
+		s, _ := service(t, remote{memory(t)}, func(o *things.Options) { o.NamedShadows, o.Workers = 10, 1 })
 		var wg sync.WaitGroup
 		for i := range 400 {
 			wg.Add(1)
-			r := named(shadow.OpUpdate, "")
+			r := named(shadow.OpUpdate, "a")
 			r.ID.Thing = fmt.Sprintf("t%d", i)
 			s.Submit(r, func(r *things.Result) {
 				if r.Err != nil {
@@ -393,13 +393,13 @@ func TestFleetIsCountedInTime(t *testing.T) {
 }
 
 // Of two services on one store each knows within a second what the other one has made and deleted.
-func TestThingShadowsOfTwoServices(t *testing.T) {
+func TestNamedShadowsOfTwoServices(t *testing.T) {
 	t.Parallel()
 	var now atomic.Int64
 	now.Store(1_700_000_000_000)
 	store := shared{memory(t)}
 	limit := func(o *things.Options) {
-		o.ThingShadows, o.Now = 2, func() time.Time { return time.UnixMilli(now.Load()) }
+		o.NamedShadows, o.Now = 2, func() time.Time { return time.UnixMilli(now.Load()) }
 	}
 	a, _ := service(t, store, limit)
 	b, _ := service(t, store, limit)
@@ -417,7 +417,7 @@ func TestThingShadowsOfTwoServices(t *testing.T) {
 }
 
 // A limit below what is there lets all of it be, and makes room only when enough is deleted.
-func TestThingShadowsAboveALowerLimit(t *testing.T) {
+func TestNamedShadowsAboveALowerLimit(t *testing.T) {
 	t.Parallel()
 	store := memory(t)
 	s, _ := service(t, store, nil)
@@ -446,7 +446,7 @@ func TestObjectsAreNotCounted(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCode(t, s, named(shadow.OpUpdate, ""), 0)
+	wantCode(t, s, named(shadow.OpUpdate, "a"), 0)
 }
 
 // Only who makes a shadow has the store list them, and once.

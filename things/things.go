@@ -28,7 +28,7 @@ type Options struct {
 	Changed       func(shadow.ID, shadow.Author, *shadow.Change) // is told of each change that is stored, before its messages; may be nil
 	Limits        shadow.Limits
 	Quota         Quota
-	ThingShadows  int              // shadows that a thing may have, further ones are refused with code 429; 0 is no limit
+	NamedShadows  int              // named shadows that a thing may have, further ones are refused with code 429; 0 is no limit
 	Log           *slog.Logger     // default: discards
 	Now           func() time.Time // default time.Now
 	CacheBytes    int64            // memory for cached documents; default 64 MiB
@@ -105,7 +105,7 @@ func New(o Options) *Service {
 		tombstoneAge:  o.TombstoneAge,
 		maxWorkers:    o.Workers,
 		quota:         newQuota(o.Quota),
-		population:    newPopulation(o.ThingShadows, o.Store),
+		population:    newPopulation(o.NamedShadows, o.Store),
 		lanes:         map[shadow.ID]*lane{},
 		cache:         newCache(o.CacheBytes),
 	}

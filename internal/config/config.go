@@ -73,7 +73,7 @@ type Config struct {
 	AWSStrict      bool
 	Presence       bool
 	Quota          things.Quota
-	ThingShadows   int // 0 is no limit
+	NamedShadows   int // 0 is no limit
 	RequestTimeout time.Duration
 	IdleTimeout    time.Duration // of connections of HTTP
 	HeaderBytes    int           // of a request of HTTP

@@ -280,8 +280,8 @@ func (c *Config) shadowSettings() []Setting {
 			Help: "requests per second for one thing, refused with 429 above it; 0 is no limit",
 		},
 		{
-			Name: "thing-shadows", Group: group, Default: "1000", value: integer[int]{&c.ThingShadows, 0, 1_000_000},
-			Help: "shadows of one thing that are there, the classic one included; what would make a further one is refused with 429; 0 is no limit",
+			Name: "named-shadows", Group: group, Default: "1000", AWS: "0", value: integer[int]{&c.NamedShadows, 0, 1_000_000},
+			Help: "named shadows of one thing that are there; what would make a further one is refused with 429; 0 is no limit",
 		},
 	}
 }

@@ -12,21 +12,21 @@ import (
 
 const (
 	fullThing   = "$aws/things/lamp/shadow/"
-	fullText    = "The thing has as many shadows as it may have (2)"
+	fullText    = "The thing has as many named shadows as it may have (1)"
 	fullPayload = `{"state":{"reported":{"a":1}}}`
 )
 
-// full is a umbrad whose thing "lamp" has as many shadows as it may have.
+// full is a umbrad whose thing "lamp" has as many named shadows as it may have.
 type full struct {
 	*umbradtest.Umbrad
 	listener *mqtttest.Client
 }
 
-// TestThingShadows: whatever would make one more shadow than a thing may have is refused, over kill -9 too; what is there
+// TestNamedShadows: whatever would make one more shadow than a thing may have is refused, over kill -9 too; what is there
 // is changed and deleted as ever, and a delete makes room.
-func TestThingShadows(t *testing.T) {
+func TestNamedShadows(t *testing.T) {
 	t.Parallel()
-	f := &full{Umbrad: umbradtest.Start(t, "--thing-shadows=2")}
+	f := &full{Umbrad: umbradtest.Start(t, "--named-shadows=1")}
 	f.listener = dial(t, f.MQTT(), mqtttest.Options{ClientID: "listener"})
 	subscribe(t, f.listener, "$aws/things/#")
 	f.publish(t, mqtttest.V311, "update", 0)
