@@ -95,6 +95,9 @@ func (s *server) certificateCounts(chains []byte) bool {
 
 // checkFiles finds what is wrong with the files of TLS and of keys for JWT before anything is opened, and what is weak.
 func checkFiles(cfg *config.Config) (weak []string, err error) {
+	if _, err := authn.NewDirectory(authn.DirectoryOptions{File: cfg.Users}); err != nil {
+		return nil, err
+	}
 	if cfg.JWT.Keys != "" {
 		if _, err := newJWTs(cfg, slog.New(slog.DiscardHandler)); err != nil {
 			return nil, err

@@ -22,6 +22,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -103,6 +104,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, signals c
 	weak = append(weak, found...)
 	unknown := config.UnknownEnv(os.Environ())
 	if cmd.Check {
+		if _, err := os.Stat(cmd.Users); cmd.Users != "" && errors.Is(err, fs.ErrNotExist) { // a start goes on, and follows it
+			weak = append(weak, fmt.Sprintf("users: %s is not there, and counts as empty until it is", cmd.Users))
+		}
 		for _, name := range unknown {
 			fmt.Fprintf(stderr, "umbrad: warning: %s is not a setting\n", name)
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/umbra-iot/umbra/internal/auth/credential"
 	"github.com/umbra-iot/umbra/internal/pki"
 	"github.com/umbra-iot/umbra/internal/umbradtest"
 )
@@ -23,6 +24,9 @@ func authority(t *testing.T, o pki.Options, server pki.Request) (dir string) {
 		server.Name, server.Hosts = "umbra", []string{"localhost"}
 		_, err = ca.Issue(server)
 	}
+	if err == nil {
+		err = (&credential.File{}).Write(filepath.Join(dir, "users.yaml"))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +37,7 @@ func authority(t *testing.T, o pki.Options, server pki.Request) (dir string) {
 func secured(dir string) []string {
 	return []string{
 		"--mqtts=0.0.0.0:0", "--https=0.0.0.0:0", "--tls-cert=" + dir + "/server.pem", "--tls-key=" + dir + "/server.key", "--tls-client-ca=" + dir + "/ca.pem",
-		"--tls-crl=" + dir + "/ca.crl", "--audit-file=-", "--address-connections=100", "--users=" + dir + "/none.yaml",
+		"--tls-crl=" + dir + "/ca.crl", "--audit-file=-", "--address-connections=100", "--users=" + dir + "/users.yaml",
 	}
 }
 
@@ -66,6 +70,7 @@ func TestCheckWarns(t *testing.T) {
 		"nothing weak":                    {good, nil, ""},
 		"a certificate that has ended":    {ended, nil, "tls-cert: " + ended + "/server.pem has ended at"},
 		"revocations of long ago":         {stale, nil, "tls-crl: " + stale + "/ca.crl should have been replaced at"},
+		"no users":                        {good, []string{"--users=" + good + "/none.yaml"}, "users: " + good + "/none.yaml is not there"},
 		"everybody is admin":              {good, []string{"--default-policies=device,admin"}, "default-policies: everybody who logs in and has no policy may do everything"},
 		"everybody gives himself more":    {good, []string{"--default-policies=grant", folder("{}")}, "default-policies: everybody who logs in and has no policy may do everything"},
 		"everybody is operator":           {good, []string{"--default-policies=operator"}, "may publish on all topics"},
@@ -87,6 +92,18 @@ func TestCheckWarns(t *testing.T) {
 		if r.Code != 0 || tt.want == "" && got > 0 || tt.want != "" && (got != 1 || !strings.Contains(r.Stderr, tt.want)) {
 			t.Errorf("%s: exit code %d, %q; want %q", name, r.Code, r.Stderr, tt.want)
 		}
+	}
+}
+
+// TestCheckReadsUsers: what a start would refuse is refused.
+func TestCheckReadsUsers(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "users.yaml")
+	if err := os.WriteFile(file, []byte("users: ["), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := umbradtest.Run(t, "--check", "--users="+file); r.Code != 2 || !strings.Contains(r.Stderr, file) {
+		t.Errorf("exit code %d, %q", r.Code, r.Stderr)
 	}
 }
 

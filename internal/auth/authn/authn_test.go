@@ -1184,10 +1184,13 @@ func TestFileOfUsersThatIsNotThere(t *testing.T) {
 	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, file) || strings.Contains(got, "is read") {
 		t.Errorf("without the file the log is %q", got)
 	}
+	if len(d.Problems()) != 1 {
+		t.Errorf("without the file the problems are %q", d.Problems())
+	}
 	if err := os.WriteFile(file, []byte("users: {}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Reload(false); err != nil || !strings.Contains(log.String(), "file of users is read") {
+	if err := d.Reload(false); err != nil || len(d.Problems()) != 0 || !strings.Contains(log.String(), "file of users is read") {
 		t.Errorf("with the file: %v, and the log is %q", err, log.String())
 	}
 }

@@ -147,14 +147,17 @@ func (d *Directory) read() error {
 	return nil
 }
 
-// Problems tells what cannot be used now, so that something older is in force.
+// Problems tells what cannot be used now, so that something older is in force, or nothing.
 func (d *Directory) Problems() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state.Problem() == nil {
-		return nil
+	switch {
+	case d.state.Problem() != nil:
+		return []string{"file of users cannot be used, the old one is in force; the log says why"}
+	case d.file != "" && !d.there:
+		return []string{"file of users is not there, and counts as empty until it is"}
 	}
-	return []string{"file of users cannot be used, the old one is in force; the log says why"}
+	return nil
 }
 
 // take takes over the objects of a kind. One that cannot be read is left out: it lets nobody in.
