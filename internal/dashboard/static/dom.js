@@ -12,13 +12,16 @@ export function h(tag, properties, ...children) {
     else if (name === 'class' || name === 'for' || name.includes('-')) element.setAttribute(name, value);
     else element[name] = value;
   }
-  element.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
+  for (const c of children.flat(Infinity)) if (c !== null && c !== undefined && c !== false) element.append(c);
   return element;
 }
 
-/** Puts nodes in the place of all that an element has. */
+/** Puts nodes in the place of all that an element has. The focus stays with what is there again. */
 export function fill(element, ...nodes) {
+  const sign = (e) => e.getAttribute('aria-label') ?? e.getAttribute('href');
+  const focused = element.contains(document.activeElement) ? sign(document.activeElement) : null;
   element.replaceChildren(...nodes.flat(Infinity).filter((n) => n !== null && n !== undefined && n !== false));
+  if (focused !== null) [...element.querySelectorAll('a, button, input')].find((e) => sign(e) === focused)?.focus({ preventScroll: true });
 }
 
 /** Returns a table; each row is a list of cells, which are nodes or texts, or a tr. */

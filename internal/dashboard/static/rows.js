@@ -44,7 +44,7 @@ function isWithin(delta, path) {
 function newest(metadata) {
   if (typeof metadata !== 'object' || metadata === null || metadata instanceof Exact) return 0;
   if (typeof metadata.timestamp === 'number') return metadata.timestamp * 1000;
-  return Math.max(0, ...Object.values(metadata).map(newest));
+  return Object.values(metadata).reduce((latest, m) => Math.max(latest, newest(m)), 0);
 }
 
 function compare(a, b) {

@@ -47,12 +47,14 @@ async function pureParts(page) {
         "metadata":{"desired":{"a":{"b":{"timestamp":5}},"t":[{"timestamp":7}]}}}`)).map((r) => [pathText(r.path), r.desired, r.reported, r.pending, r.desiredAt]),
       path: readPath(String.raw`a\.b.c\\d`), back: pathText(['a.b', 'c\\d']), change: change(['a"', 'b'], '1e400'),
       exact: show(parse('{"n":[12345678901234567890,1.50,-0,1]}')), typed: [typed('1.0'), typed('on'), typed('"1"'), typed('{')],
+      turned: show(parse(`{"a\u202e":"\u2066b"}`)), long: rows({ state: { reported: { a: 1 } }, metadata: { reported: { a: Array(300000).fill({ timestamp: 1 }) } } })[0].reportedAt,
       bad: ['', '.', 'a..b', 'a.'].map((p) => { try { return readPath(p); } catch { return null; } }),
     };
   });
   assert.deepEqual(got, {
     rows: [['__proto__', undefined, 3, false, undefined], ['a.b', 1, 2, true, 5000], ['a.c', {}, undefined, true, 0], ['t', [1], undefined, false, 7000], ['z', undefined, null, false, undefined]],
     path: ['a.b', 'c\\d'], back: 'a\\.b.c\\\\d', change: '{"state":{"desired":{"a\\"":{"b":1e400}}}}',
+    turned: String.raw`{"a\u202e": "\u2066b"}`, long: 1000,
     exact: '{"n": [12345678901234567890, 1.50, -0, 1]}', typed: ['1.0', '"on"', '"1"', '"{"'], bad: [null, null, null, null],
   });
 }
