@@ -3,10 +3,12 @@
 import { parse } from './json.js';
 
 const KEY = 'umbra-authorization'; // of the tab, until it is closed or somebody logs out
+const PATIENCE = 20000; // ms for an answer
+const SILENCE = 40000; // ms; a stream has signs of life every 15 s
 
 /** Returns the header Authorization of a user. */
 export function basic(user, password) {
-  return `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${user}:${password}`)))}`;
+  return `Basic ${btoa(Array.from(new TextEncoder().encode(`${user}:${password}`), (b) => String.fromCharCode(b)).join(''))}`;
 }
 
 export function logIn(authorization) { sessionStorage.setItem(KEY, authorization); }
@@ -22,6 +24,15 @@ export class Refused extends Error {
   }
 }
 
+/** Reports whether something fails for now: nothing or nonsense came back, or the server is busy. */
+export const passing = ({ status }) => !(status >= 400 && status < 500 && status !== 429);
+
+/** Says what is to be said while the page cannot follow the server. */
+export const stale = (why) => `What is shown may be old: ${why}`;
+
+/** Returns the error of a request that has none of the server. */
+const unanswered = (err) => (err.name === 'AbortError' ? err : new Refused(0, `The server does not answer: ${err.message}`));
+
 async function send(method, path, { body, headers = {}, signal } = {}) {
   // With X-Requested-With the server does not ask the browser to ask for a password: this page does.
   const all = { 'X-Requested-With': 'umbra-dashboard', ...headers };
@@ -30,8 +41,7 @@ async function send(method, path, { body, headers = {}, signal } = {}) {
   try {
     response = await fetch(path, { method, body, headers: all, signal, cache: 'no-store' });
   } catch (err) {
-    if (signal?.aborted) throw err;
-    throw new Refused(0, `The server does not answer: ${err.message}`);
+    throw unanswered(err);
   }
   if (response.ok) return response;
   const text = await response.text();
@@ -44,8 +54,10 @@ async function send(method, path, { body, headers = {}, signal } = {}) {
 }
 
 /** Makes a request and returns the JSON of its answer, null when it has none. */
-export async function call(method, path, options) {
-  const text = await (await send(method, path, options)).text();
+export async function call(method, path, { signal, ...options } = {}) {
+  const end = AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(signal ? [signal] : [])]);
+  const response = await send(method, path, { ...options, signal: end });
+  const text = await response.text().catch((err) => { throw unanswered(err); });
   return text === '' ? null : parse(text);
 }
 
@@ -58,9 +70,6 @@ export function url(segments, query = {}) {
   return params.size > 0 ? `${path}?${params}` : path;
 }
 
-/** Says what is to be said while the page cannot follow the server. */
-export const STALE = 'The server does not answer: what is shown may be old';
-
 /** Does something now and then every so many ms until signal is aborted, but not while nobody looks. */
 export async function repeat(ms, signal, what) {
   while (!signal.aborted) {
@@ -71,10 +80,11 @@ export async function repeat(ms, signal, what) {
 }
 
 /** Waits, but not longer than until signal is aborted. */
-function pause(ms, signal) {
+export function pause(ms, signal) {
   return new Promise((resume) => {
-    const timer = setTimeout(resume, ms);
-    signal.addEventListener('abort', () => { clearTimeout(timer); resume(); }, { once: true });
+    const done = () => { clearTimeout(timer); signal.removeEventListener('abort', done); resume(); };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', done);
   });
 }
 
@@ -87,16 +97,9 @@ function visible(signal) {
   });
 }
 
-/** Returns a signal that is aborted with another one, and when nobody looks any more. */
-function whileVisible(signal) {
-  const end = new AbortController();
-  document.addEventListener('visibilitychange', () => { if (document.hidden) end.abort(); }, { signal: end.signal });
-  return AbortSignal.any([signal, end.signal]);
-}
-
 /**
- * Follows an event stream until signal is aborted, coming back where it was cut. event gets each event; state whether the
- * stream is there. from is the last event that is known, nothing for what comes now. While nobody looks there is no stream:
+ * Follows an event stream until signal is aborted, coming back where it was cut or fell silent. event gets each event; state
+ * whether the stream is there. from is the last event that is known, nothing for what comes now. While nobody looks there is no stream:
  * a browser has six connections to a server for all tabs.
  */
 export async function follow(path, { signal, from, event, state }) {
@@ -105,23 +108,33 @@ export async function follow(path, { signal, from, event, state }) {
   for (;;) {
     await visible(signal);
     if (signal.aborted) return;
-    const now = whileVisible(signal);
+    const end = new AbortController();
+    document.addEventListener('visibilitychange', () => { if (document.hidden) end.abort(); }, { signal: end.signal });
+    let timer;
+    const alive = () => { clearTimeout(timer); timer = setTimeout(() => end.abort(), SILENCE); };
+    let why = 'The server does not answer';
     try {
-      const response = await send('GET', path, { signal: now, headers: last === undefined ? {} : { 'Last-Event-ID': last } });
+      alive();
+      const response = await send('GET', path, { signal: AbortSignal.any([signal, end.signal]), headers: last === undefined ? {} : { 'Last-Event-ID': last } });
       state(true);
       wait = 1000;
       for await (const e of events(response.body)) {
+        alive();
         last = e.id ?? last;
         if (e.data !== undefined) event(e);
       }
     } catch (err) {
-      if (now.aborted) continue;
-      if (err.status >= 400 && err.status < 500 && err.status !== 429) {
+      if (signal.aborted || document.hidden) continue;
+      if (!passing(err)) {
         state(false, err.message);
         return;
       }
+      if (err.status) why = err.message;
+    } finally {
+      clearTimeout(timer);
+      end.abort();
     }
-    state(false, STALE);
+    state(false, stale(why));
     await pause(wait, signal);
     wait = Math.min(wait * 2, 15000);
   }

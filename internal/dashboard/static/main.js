@@ -1,6 +1,6 @@
 // Which page is shown, to whom, and what everybody has to be warned of.
 
-import { get, hasLogin, logOut } from './api.js';
+import { get, hasLogin, logOut, passing, pause } from './api.js';
 import { failure, fill, grow, h } from './dom.js';
 import { access } from './pages/access.js';
 import { audit } from './pages/audit.js';
@@ -12,6 +12,7 @@ import { things } from './pages/things.js';
 
 const WARN_EVERY = 30000; // ms
 const GROW_EVERY = 5000;
+const ASK_AGAIN = 2000; // who we are, when there is no answer
 
 const pages = { things, thing, changes, audit, access, system };
 const byId = (id) => document.getElementById(id);
@@ -32,6 +33,7 @@ async function show() {
     const [route, query = ''] = location.hash.slice(1).split('?');
     const [, name = '', ...args] = route.split('/').map(decodeURIComponent);
     mark(name);
+    document.title = `${args[0] || name || 'things'} - Umbra`;
     const page = Object.hasOwn(pages, name) ? pages[name] : things;
     await page({ main, args, query: new URLSearchParams(query), signal, stream: streamState });
   } catch (err) {
@@ -41,14 +43,23 @@ async function show() {
 
 /** Finds out who we are. False means that something else is shown instead of the page. */
 async function recognize(signal) {
-  try {
-    me = await get('/v1/whoami', { signal });
-  } catch (err) {
-    if (!signal.aborted && err.status !== 401) fill(byId('main'), failure(err));
-    return false;
+  while (!me) {
+    try {
+      me = await get('/v1/whoami', { signal });
+    } catch (err) {
+      if (signal.aborted) return false; // with 401 too
+      if (!passing(err)) {
+        logOut();
+        askForLogin(err.message);
+        return false;
+      }
+      fill(byId('main'), failure(err));
+      await pause(ASK_AGAIN, signal);
+    }
   }
+  if (signal.aborted) return false;
   showMe();
-  await warn();
+  warn();
   return true;
 }
 
@@ -62,6 +73,7 @@ function showMe() {
 
 function askForLogin(message) {
   leaving.abort();
+  document.title = 'Umbra';
   streamState(true);
   fill(byId('warnings'));
   showMe();
@@ -70,6 +82,7 @@ function askForLogin(message) {
 
 /** Says loudly what the server warns of, and that it lets everybody in. */
 async function warn() {
+  const who = me;
   let signs;
   try {
     const { checks } = await get('/readyz?verbose');
@@ -77,10 +90,11 @@ async function warn() {
   } catch (err) {
     signs = [h('p', null, `The server is not ready: ${err.message}`)];
   }
-  if (!me) return; // logged out meanwhile
+  if (!who || me !== who) return; // somebody else's, or nobody's
   if (me.open && signs.length === 0) signs.push(h('p', { class: 'mild' }, 'No authentication is configured: whoever reaches this address may read and change everything.'));
   if (!me.open && me.principal === 'anonymous') signs.push(h('p', { class: 'mild' }, `You have not logged in. This address lets you in all the same, with the policies: ${policies()}.`));
-  fill(byId('warnings'), signs);
+  const said = byId('warnings').textContent;
+  if (signs.map((s) => s.textContent).join('') !== said) fill(byId('warnings'), signs); // they are read aloud
 }
 
 const policies = () => (me.policies ?? []).join(', ') || 'none';
@@ -105,6 +119,10 @@ addEventListener('umbra-unauthorized', () => {
   me = null;
   askForLogin(refused ? 'The server does not know this login, or does not any more.' : '');
 });
-setInterval(() => { if (me && !document.hidden) warn(); }, WARN_EVERY);
+setInterval(() => {
+  if (!me || document.hidden) return;
+  get('/v1/whoami').catch(() => {}); // are we still known? Not all pages ask again
+  warn();
+}, WARN_EVERY);
 setInterval(grow, GROW_EVERY);
 show();

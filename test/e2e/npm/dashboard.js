@@ -97,6 +97,21 @@ async function administrator(page) {
   await page.getByRole('button', { name: 'Unset mode' }).click();
   await cell(page, 'mode', 1).waitFor({ state: 'detached' });
 
+  // What cannot be stays to be typed anew, and the focus is where it was, until there is no such shadow any more.
+  await page.getByRole('button', { name: 'Set color.r', exact: true }).click();
+  await page.getByLabel('Desired color.r').fill('[[[[[[[[[1]]]]]]]]]');
+  await page.keyboard.press('Enter');
+  await see(page.getByRole('alert'), 'levels');
+  assert.equal(await page.getByLabel('Desired color.r').inputValue(), '[[[[[[[[[1]]]]]]]]]');
+  await page.getByLabel('Desired color.r').press('Escape');
+  await page.getByLabel('Desired color.r').waitFor({ state: 'detached' });
+  assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Set color.r');
+  await page.getByRole('button', { name: 'Set color.r', exact: true }).click();
+  await api('DELETE', '/v1/things/lamp/shadow');
+  await see(page.getByRole('paragraph'), 'There is no such shadow');
+  await report('lamp', '{"color":{"r":7}}');
+  await see(cell(page, 'color.r', 2), '7');
+
   await page.getByRole('link', { name: 'Audit' }).click();
   await see(page.getByRole('row').filter({ hasText: 'umbra:Login' }), 'unauthenticated');
   assert.equal(await page.getByRole('cell', { name: 'umbra:Login' }).count(), 1, 'the page that asks for a login is recorded as one that failed');
@@ -141,6 +156,34 @@ async function holderOfAToken(page) {
   await page.getByRole('heading', { name: 'Log in' }).waitFor();
 }
 
+/** Has answers come late, and other ones than are wanted. */
+async function trouble(page) {
+  let warned;
+  const late = new Promise((resume) => { warned = resume; });
+  await page.route('**/readyz*', async (route) => { await late; await route.continue(); });
+  const busy = (times, status) => async (route) => (times-- > 0 ? route.fulfill({ status, contentType: 'application/json', body: '{"detail":"later"}' }) : route.continue());
+  await page.route('**/v1/whoami', busy(1, 503));
+  await page.route('**/v1/things?*', busy(1, 429));
+
+  await page.getByLabel('Bearer token').fill('umbra_\u2013');
+  await page.getByRole('button', { name: 'Log in with token' }).click();
+  assert.equal(await page.locator('input:invalid').evaluateAll((all) => all.filter((e) => e.validity.patternMismatch).length), 1, 'a token that cannot be sent is kept');
+  await logIn(page, 'root', password);
+  await page.getByRole('link', { name: 'door' }).waitFor();
+  await page.getByRole('button', { name: 'Log out' }).click();
+  await page.getByRole('heading', { name: 'Log in' }).waitFor();
+  const answered = page.waitForResponse('**/readyz*');
+  warned();
+  await (await answered).finished();
+  await logIn(page, 'root', 'x'.repeat(20000));
+  await see(page.getByRole('alert'), '431');
+
+  await page.goto(`${server}/dashboard/#/thing/${encodeURIComponent('a;b')}`);
+  await logIn(page, 'root', password);
+  await see(page.locator('code'), "umbra get 'a;b'");
+  assert.equal(await page.title(), 'a;b - Umbra');
+}
+
 (async () => {
   await api('PUT', '/v1/credentials/users/lamp', `{"password":"lamp's password"}`);
   await report('lamp', '{"color":{"r":10},"n":12345678901234567890,"<i>x</i>":"<script>alert(1)</script>"}');
@@ -155,6 +198,7 @@ async function holderOfAToken(page) {
   await administrator(page);
   await device(await open(app, complaints));
   await holderOfAToken(await open(app, complaints));
+  await trouble(await open(app, complaints));
   await app.close();
   assert.deepEqual(complaints, []);
 })().catch((err) => { console.error(err); process.exit(1); });

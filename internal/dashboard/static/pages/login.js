@@ -8,9 +8,9 @@ export function login(main, message, done) {
     const input = h('input', { required: true, spellcheck: false, ...properties });
     return [input, h('label', null, label, input)];
   };
-  const [user, userLabel] = field('User', { autocomplete: 'username' });
+  const [user, userLabel] = field('User', { autocomplete: 'username', pattern: '[^:]*', title: 'The name alone, without user:' });
   const [password, passwordLabel] = field('Password', { type: 'password', autocomplete: 'current-password' });
-  const [token, tokenLabel] = field('Bearer token', { type: 'password', autocomplete: 'off' });
+  const [token, tokenLabel] = field('Bearer token', { type: 'password', autocomplete: 'off', pattern: '\\s*[!-~]+\\s*', title: 'Letters, digits and signs of ASCII, without spaces' });
   const form = (authorization, ...children) => h('form', {
     class: 'column',
     onsubmit: (e) => { e.preventDefault(); logIn(authorization()); done(); },

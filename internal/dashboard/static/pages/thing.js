@@ -1,6 +1,6 @@
 // The shadows of a thing: what is desired and reported, and how that came to be.
 
-import { call, follow, get, repeat, url } from '../api.js';
+import { call, follow, get, passing, repeat, url } from '../api.js';
 import { age, failure, fill, h, table } from '../dom.js';
 import { show, typed } from '../json.js';
 import { change, pathText, readPath, rows } from '../rows.js';
@@ -11,6 +11,10 @@ const HISTORY = 200; // changes that are shown
 const LOOK_EVERY = 10000; // ms; of connections no stream tells
 
 export async function thing({ main, args: [name], query, signal, stream }) {
+  if (!name) {
+    location.replace('#/things');
+    return;
+  }
   const shadow = query.get('name') ?? '';
   const path = url(['v1', 'things', name, 'shadow'], { name: shadow });
   const tabs = h('nav', { class: 'tabs', 'aria-label': 'Shadows' });
@@ -22,7 +26,7 @@ export async function thing({ main, args: [name], query, signal, stream }) {
 
   let version = null; // of the document that is shown, null for none
   let shown = ''; // of the same, so that what has the focus keeps it
-  let editing = false;
+  let editing = null; // the button that has had a value typed
 
   async function load() {
     try {
@@ -36,8 +40,13 @@ export async function thing({ main, args: [name], query, signal, stream }) {
       fill(state, values(document));
     } catch (err) {
       if (signal.aborted) return;
-      version = null;
       shown = '';
+      if (passing(err)) { // what is shown, and what is typed, stays
+        fill(head, failure(err));
+        return;
+      }
+      version = null;
+      editing = null;
       fill(head);
       fill(state, err.status === 404 ? h('p', { class: 'faint' }, 'There is no such shadow. What is set below makes one.') : failure(err));
     }
@@ -53,15 +62,15 @@ export async function thing({ main, args: [name], query, signal, stream }) {
 
   /** Changes the shadow if it still is the one that is shown. */
   async function update(method, body) {
-    editing = false;
-    shown = '';
     try {
       await call(method, path, { body, signal, headers: { 'Content-Type': 'application/json', ...(version === null ? { 'If-None-Match': '*' } : { 'If-Match': `"${version}"` }) } });
       fill(notice);
     } catch (err) {
       if (signal.aborted) return;
       fill(notice, err.status === 412 ? h('p', { class: 'bad', role: 'alert' }, 'Somebody has changed the shadow meanwhile. Here it is as it is now; nothing of yours was done.') : failure(err));
+      if (err.status !== 412) return; // what is typed stays
     }
+    finish();
     await load();
     await loadTabs();
   }
@@ -85,16 +94,23 @@ export async function thing({ main, args: [name], query, signal, stream }) {
         h('td', { class: 'value', title: title(r.reportedAt) }, r.reported === undefined ? '' : show(r.reported)),
         h('td', null, age(Math.max(r.desiredAt ?? 0, r.reportedAt ?? 0))),
         h('td', null,
-          h('button', { class: 'small', 'aria-label': `Set ${pathText(r.path)}`, onclick: () => edit(desired, r) }, 'Set'), ' ',
+          h('button', { class: 'small', 'aria-label': `Set ${pathText(r.path)}`, onclick: (e) => edit(desired, r, e.currentTarget) }, 'Set'), ' ',
           r.desired !== undefined && h('button', { class: 'small', 'aria-label': `Unset ${pathText(r.path)}`, onclick: () => update('PATCH', change(r.path, 'null')) }, 'Unset')));
     }));
   }
 
+  /** Ends what edit began. */
+  function finish() {
+    editing?.focus();
+    editing = null;
+    shown = '';
+  }
+
   /** Has a value typed in its place. */
-  function edit(cell, row) {
-    editing = true;
+  function edit(cell, row, button) {
+    editing = button;
     const input = h('input', { value: show(row.desired ?? row.reported), 'aria-label': `Desired ${pathText(row.path)}` });
-    const cancel = () => { editing = false; shown = ''; load(); };
+    const cancel = () => { finish(); load(); };
     fill(cell, h('form', {
       onsubmit: (e) => { e.preventDefault(); update('PATCH', change(row.path, typed(input.value))); },
       onkeydown: (e) => { if (e.key === 'Escape') cancel(); },
@@ -117,11 +133,12 @@ export async function thing({ main, args: [name], query, signal, stream }) {
   }
 
   function commands() {
-    const full = shadow ? `${name}/${shadow}` : name;
+    const full = quoted(shadow ? `${name}/${shadow}` : name);
+    const topic = quoted(`$aws/things/${name}/shadow/${shadow && `name/${shadow}/`}update/delta`);
     return [
       h('h2', null, 'The same in a terminal'),
       h('p', null, h('code', null, `umbra get ${full}`), h('br'), h('code', null, `umbra watch ${full}`), h('br'),
-        h('code', null, `mosquitto_sub -t '$aws/things/${name}/shadow/${shadow && `name/${shadow}/`}update/delta'`)),
+        h('code', null, `mosquitto_sub -t ${topic}`)),
     ];
   }
 
@@ -145,6 +162,9 @@ export async function thing({ main, args: [name], query, signal, stream }) {
   repeat(LOOK_EVERY, signal, () => Promise.all([load(), loadTabs()]));
   follow(url(['v1', 'things', name, 'events'], { name: shadow }), { signal, from: '0', event, state: stream });
 }
+
+/** Returns a word of a shell: a link to this page may have any name in it. */
+const quoted = (word) => (/^[\w:/-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 const title = (ms) => (ms ? new Date(ms).toLocaleString() : null);
 

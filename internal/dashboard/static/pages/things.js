@@ -1,6 +1,6 @@
 // All things that have shadows.
 
-import { STALE, get, repeat, url } from '../api.js';
+import { get, passing, repeat, stale, url } from '../api.js';
 import { age, failure, fill, h, table } from '../dom.js';
 
 const LIMIT = 50;
@@ -27,7 +27,7 @@ export async function things({ main, query, signal, stream }) {
       stream(true);
     } catch (err) {
       if (signal.aborted) return;
-      if (err.status < 400 || err.status >= 500) stream(false, STALE);
+      if (passing(err)) stream(false, stale(err.message));
       else refused.abort();
       if (list.childElementCount === 0 || refused.signal.aborted) fill(list, err.status === 403 ? unlisted() : failure(err));
     }
