@@ -45,6 +45,9 @@ func TestHandler(t *testing.T) {
 		if resp.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("the type of %s can be guessed", path)
 		}
+		if resp.Header.Get("Cross-Origin-Resource-Policy") != "same-origin" {
+			t.Errorf("other sites can load %s, and so learn that it is there", path)
+		}
 	}
 }
 

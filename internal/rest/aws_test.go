@@ -56,6 +56,9 @@ func TestShadow(t *testing.T) {
 			if a.header.Get("x-amzn-RequestId") == "" {
 				t.Error("no x-amzn-RequestId")
 			}
+			if a.header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Error("a browser may take the answer for another type")
+			}
 			a = s.want(200, "DELETE", c.path, "")
 			if !strings.Contains(a.body, `"version":2`) {
 				t.Errorf("DELETE = %s, want version 2", a.body)

@@ -32,6 +32,7 @@ func (a *api) identify(next http.Handler) http.Handler {
 		begin := time.Now()
 		id := uuid.NewString()
 		w.Header().Set("x-amzn-RequestId", id)
+		w.Header().Set("X-Content-Type-Options", "nosniff") // what clients have sent is of no other type in a browser
 		ctx := context.WithValue(r.Context(), traceKey{}, id)
 		inner := r.WithContext(ctx)
 		next.ServeHTTP(w, inner)

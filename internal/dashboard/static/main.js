@@ -67,7 +67,8 @@ function showMe() {
   const leave = () => { logOut(); me = null; askForLogin(); };
   const enter = () => { leaving.abort(); askForLogin(); };
   const known = me && me.principal !== 'anonymous';
-  fill(byId('me'), me && h('span', { class: 'faint', title: `Policies: ${policies()}` }, known ? me.principal : me.open ? 'open to all' : 'not logged in'), ' ',
+  const named = me?.name && !me.principal.endsWith(`:${me.name}`) ? ` (${me.name})` : ''; // certificates and keys have a number as principal
+  fill(byId('me'), me && h('span', { class: 'faint', title: `Policies: ${policies()}` }, known ? me.principal + named : me.open ? 'open to all' : 'not logged in'), ' ',
     me && !me.open && (hasLogin() ? h('button', { class: 'small', onclick: leave }, 'Log out') : !known && h('button', { class: 'small', onclick: enter }, 'Log in')));
 }
 
