@@ -49,7 +49,7 @@ async function send(method, path, { body, headers = {}, signal } = {}) {
   try {
     problem = JSON.parse(text);
   } catch { /* it is from a proxy, perhaps */ }
-  if (response.status === 401) dispatchEvent(new Event('umbra-unauthorized'));
+  if (response.status === 401 && (all.Authorization ?? null) === sessionStorage.getItem(KEY)) dispatchEvent(new Event('umbra-unauthorized'));
   throw new Refused(response.status, problem.detail ?? problem.message ?? `${response.status} ${response.statusText}`, problem.traceId);
 }
 

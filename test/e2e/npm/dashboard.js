@@ -179,6 +179,7 @@ async function trouble(page) {
   await see(page.getByRole('alert'), '431');
 
   await page.goto(`${server}/dashboard/#/thing/${encodeURIComponent('a;b')}`);
+  await page.getByRole('alert').filter({ hasText: '431' }).waitFor({ state: 'detached' }); // the form is a new one
   await logIn(page, 'root', password);
   await see(page.locator('code'), "umbra get 'a;b'");
   assert.equal(await page.title(), 'a;b - Umbra');
