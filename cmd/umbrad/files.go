@@ -42,7 +42,8 @@ func mostConnections(set, questions int, log *slog.Logger) int {
 	case set > 0:
 		return set
 	case most < fewConnections:
-		log.Warn("the limit of open files allows few connections: raise it (ulimit -n, LimitNOFILE)", "connections", most)
+		log.Warn("the limit of open files allows few connections: raise it (ulimit -n, LimitNOFILE), or lower webhook-requests",
+			"connections", most, "webhook_requests", questions)
 	}
 	return most
 }

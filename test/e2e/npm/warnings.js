@@ -1,5 +1,5 @@
-// Looks at a dashboard that nobody has to log in to, whose server stops to answer, goes on, and ends. Arguments: the browser, the URL of umbrad, its process, and what the
-// page has to warn of.
+// Looks at a dashboard that nobody has to log in to, whose server stops to answer, goes on, and ends. Arguments: the
+// browser, the URL of umbrad, its process, and what the page has to warn of.
 'use strict';
 
 const { chromium } = require('playwright-core');
