@@ -141,19 +141,22 @@ func (v Verifier) Verify(r *http.Request, body []byte, secret string) error {
 }
 
 // parse reads the signature of a request, which is in one place: what was signed for a URL, with its time, would be right in
-// a header too, and count for another time.
+// a header too, and count for another time. A query that net/url does not read in full, though all of it is signed, may hide
+// that.
 func parse(r *http.Request) (*signature, error) {
 	text, inHeader := strings.CutPrefix(r.Header.Get("Authorization"), algorithm)
-	q := r.URL.Query()
+	q, err := url.ParseQuery(r.URL.RawQuery)
 	switch {
-	case inHeader && (q.Has(paramAlg) || q.Has(paramSig)):
-		return nil, fmt.Errorf("%w: header and query", ErrMalformed)
-	case inHeader:
-		return parseHeader(r, text)
-	case q.Has(paramSig):
+	case !inHeader && !q.Has(paramSig):
+		return nil, ErrMissing
+	case err != nil:
+		return nil, fmt.Errorf("%w: query", ErrMalformed)
+	case !inHeader:
 		return parseQuery(q)
+	case q.Has(paramAlg) || q.Has(paramSig):
+		return nil, fmt.Errorf("%w: header and query", ErrMalformed)
 	}
-	return nil, ErrMissing
+	return parseHeader(r, text)
 }
 
 // parseHeader reads Credential=…, SignedHeaders=…, Signature=….
