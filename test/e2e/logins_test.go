@@ -140,7 +140,7 @@ func TestAnswersThatAreRemembered(t *testing.T) {
 func TestPasswordsOfAnAddressAreBounded(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]bool{"--address-logins=1 --waiting-logins=100": true, "--address-logins=100 --waiting-logins=1": true, "--address-logins=100": false} {
-		l := startLogin(t, append(strings.Fields(args), "--store=memory:", "--password-checks=1")...)
+		l := startLogin(t, append(strings.Fields(args), "--store=memory:", "--password-checks=1", "--connect-timeout=10m")...)
 		var results []<-chan error
 		for i := range 20 {
 			results = append(results, connect(t, l.Umbrad, fmt.Sprint("c", i), "root", fmt.Sprint("guess", i)))
