@@ -146,6 +146,17 @@ func (c *Config) load() (*loaded, error) {
 		Certificates:     []tls.Certificate{cert},
 		NextProtos:       c.files.Protocols,
 		VerifyConnection: func(s tls.ConnectionState) error { return l.check(s, time.Now()) },
+		WrapSession: func(s tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+			session.Extra = append(session.Extra, Chains(s))
+			return c.served.EncryptTicket(s, session)
+		},
+		UnwrapSession: func(ticket []byte, s tls.ConnectionState) (*tls.SessionState, error) {
+			session, err := c.served.DecryptTicket(ticket, s)
+			if err != nil || session == nil || slices.ContainsFunc(session.Extra, l.refuses) {
+				return nil, err
+			}
+			return session, nil
+		},
 	}
 	if c.files.ClientCert == None {
 		return l, nil
@@ -169,6 +180,10 @@ func (c *Config) load() (*loaded, error) {
 	}
 	return l, l.readLists(c.files.CRL, authorities)
 }
+
+// refuses reports whether the certificate of a session, of which chains are those of [Chains], does not count. Who would
+// resume that one shakes hands as at first, with a certificate that may be a new one.
+func (l *loaded) refuses(chains []byte) bool { return len(chains) > 0 && l.count(chains) != nil }
 
 // Check verifies the certificate of a connection that was accepted earlier
 // against the files as they are now. A connection without one is valid if it

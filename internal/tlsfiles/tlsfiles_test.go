@@ -229,6 +229,34 @@ func TestSessionsAreResumed(t *testing.T) {
 	}
 }
 
+// Who comes back with a new certificate is not kept out by a session of the old one, which was revoked.
+func TestSessionOfARevokedCertificate(t *testing.T) {
+	t.Parallel()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		dir, ca := authority(t)
+		c := load(t, files(dir, tlsfiles.Required))
+		cache := tls.NewLRUClientSessionCache(1)
+		remember := func(conf *tls.Config) { conf.ClientSessionCache, conf.MaxVersion = cache, version }
+		old, err := shake(t, c, dir, "lamp", remember)
+		if err == nil {
+			_, err = ca.Revoke("lamp", time.Now())
+		}
+		if err == nil {
+			_, err = c.Reload(true)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		issue(t, ca, pki.Request{Name: "lamp", Force: true})
+		for _, resumed := range []bool{false, true} {
+			state, err := shake(t, c, dir, "lamp", remember)
+			if err != nil || state.DidResume != resumed || state.PeerCertificates[0].Equal(old.PeerCertificates[0]) {
+				t.Errorf("%s: with a new certificate: %v, resumed: %t, want %t", tls.VersionName(version), err, state.DidResume, resumed)
+			}
+		}
+	}
+}
+
 // Who resumes a session whose authority does not count any more has to show a certificate of one that does.
 func TestSessionOfARemovedAuthority(t *testing.T) {
 	t.Parallel()
