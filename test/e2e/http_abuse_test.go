@@ -175,7 +175,7 @@ func TestHTTPClientThatReadsNothing(t *testing.T) {
 // TestStreamOutlivesTheTimeOfRequests reads a stream for longer than a request may take.
 func TestStreamOutlivesTheTimeOfRequests(t *testing.T) {
 	t.Parallel()
-	u := umbradtest.Start(t, "--store=memory:", "--request-timeout=100ms")
+	u := umbradtest.Start(t, "--store=memory:", "--request-timeout=400ms")
 	e := exchangeWith(t, u.HTTP())
 	_, _ = io.WriteString(e, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	resp, err := http.ReadResponse(e.r, nil)
@@ -183,7 +183,7 @@ func TestStreamOutlivesTheTimeOfRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	for begin := time.Now(); time.Since(begin) < 500*time.Millisecond; {
+	for begin := time.Now(); time.Since(begin) < 1500*time.Millisecond; {
 		rest(t, http.MethodGet, u.URL()+"/livez", "")
 	}
 	rest(t, http.MethodPost, u.URL()+"/things/lamp/shadow", `{"state":{"desired":{"on":true}}}`)
