@@ -19,6 +19,7 @@ import (
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/umbra-iot/umbra/broker"
+	"github.com/umbra-iot/umbra/internal/umbradtest"
 )
 
 func TestMain(m *testing.M) {
@@ -157,12 +158,7 @@ func TestPahoOverMQTT311(t *testing.T) {
 
 func TestMosquittoClients(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("mosquitto_pub"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("mosquitto_pub is not installed")
-		}
-		t.Skip("mosquitto_pub is not installed")
-	}
+	umbradtest.Tool(t, "mosquitto_pub")
 	s := start(t, broker.Options{})
 	u, err := url.Parse("tcp://" + s.addr)
 	if err != nil {

@@ -108,12 +108,7 @@ func TestShell(t *testing.T) {
 func need(t *testing.T, tools ...string) {
 	t.Helper()
 	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%v: scripts/test-deps installs it", err)
-			}
-			t.Skipf("%v: scripts/test-deps installs it", err)
-		}
+		umbradtest.Tool(t, tool)
 	}
 }
 

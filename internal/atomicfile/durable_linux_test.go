@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/umbra-iot/umbra/internal/atomicfile"
+	"github.com/umbra-iot/umbra/internal/umbradtest"
 )
 
 // Variables that make a process of the test write a file, and how.
@@ -71,15 +72,12 @@ func TestFullDisk(t *testing.T) {
 // The directory is synced when the file has its name.
 func TestNamesOutliveAPowerCut(t *testing.T) {
 	t.Parallel()
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("strace is not installed")
-	}
+	strace := umbradtest.Tool(t, "strace")
 	for variable, named := range map[string]string{writes: `rename(at2?)?\(.*"%s"`, creates: `openat\(.*"%s", .*O_EXCL`} {
 		dir := t.TempDir()
 		name, trace := filepath.Join(dir, "file"), filepath.Join(t.TempDir(), "trace")
 		if out, err := child(t, variable, name, strace, "-f", "-y", "-o", trace); err != nil {
-			t.Skipf("strace cannot trace: %v, %s", err, out)
+			umbradtest.Skip(t, "strace cannot trace: %v, %s", err, out)
 		}
 		calls, err := os.ReadFile(trace)
 		if err != nil {

@@ -103,6 +103,14 @@ func readableByNobody() []byte {
 	return list
 }
 
+// give sets an access control list, or skips the test where there are none: not every file system has them.
+func give(t *testing.T, name, attribute string, list []byte) {
+	t.Helper()
+	if err := syscall.Setxattr(name, attribute, list, 0); err != nil {
+		t.Skip("the file system has no access control lists: ", err)
+	}
+}
+
 // A user who may read the file by its access control list still may.
 func TestAccessControlListIsKept(t *testing.T) {
 	t.Parallel()
@@ -111,9 +119,7 @@ func TestAccessControlListIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := readableByNobody()
-	if err := syscall.Setxattr(name, listOfFile, list, 0); err != nil {
-		t.Skip("the file system has no access control lists: ", err)
-	}
+	give(t, name, listOfFile, list)
 	if err := atomicfile.Write(name, []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -131,9 +137,7 @@ func TestAccessControlListOfTheDirectory(t *testing.T) {
 	if err := errors.Join(os.WriteFile(name, []byte("old"), 0o600), os.Chmod(name, 0o640)); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Setxattr(filepath.Dir(name), listForFiles, readableByNobody(), 0); err != nil {
-		t.Skip("the file system has no access control lists: ", err)
-	}
+	give(t, filepath.Dir(name), listForFiles, readableByNobody())
 	if err := atomicfile.Write(name, []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}

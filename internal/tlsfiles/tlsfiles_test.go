@@ -195,6 +195,23 @@ func TestRevocationCountsAfterReload(t *testing.T) {
 	}
 }
 
+// remembering is for a client that keeps its session, with TLS up to a version.
+func remembering(version uint16) func(*tls.Config) {
+	cache := tls.NewLRUClientSessionCache(1)
+	return func(conf *tls.Config) { conf.ClientSessionCache, conf.MaxVersion = cache, version }
+}
+
+// revoke has the certificate of the lamp count no more.
+func revoke(t *testing.T, ca *pki.Authority, c *tlsfiles.Config) {
+	t.Helper()
+	if _, err := ca.Revoke("lamp", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Reload(true); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A client that comes back goes on with its session, also after the files were read again, and as long as its certificate
 // counts.
 func TestSessionsAreResumed(t *testing.T) {
@@ -202,8 +219,7 @@ func TestSessionsAreResumed(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		dir, ca := authority(t)
 		c := load(t, files(dir, tlsfiles.Required))
-		cache := tls.NewLRUClientSessionCache(1)
-		remember := func(conf *tls.Config) { conf.ClientSessionCache, conf.MaxVersion = cache, version }
+		remember := remembering(version)
 		come := func(when string, resumed bool) {
 			t.Helper()
 			state, err := shake(t, c, dir, "lamp", remember)
@@ -217,12 +233,7 @@ func TestSessionsAreResumed(t *testing.T) {
 			t.Fatal(err)
 		}
 		come("after the files were read", true)
-		if _, err := ca.Revoke("lamp", time.Now()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Reload(true); err != nil {
-			t.Fatal(err)
-		}
+		revoke(t, ca, c)
 		if _, err := shake(t, c, dir, "lamp", remember); !errors.Is(err, tlsfiles.ErrRevoked) {
 			t.Errorf("%s, after a revocation: %v", tls.VersionName(version), err)
 		}
@@ -235,18 +246,12 @@ func TestSessionOfARevokedCertificate(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		dir, ca := authority(t)
 		c := load(t, files(dir, tlsfiles.Required))
-		cache := tls.NewLRUClientSessionCache(1)
-		remember := func(conf *tls.Config) { conf.ClientSessionCache, conf.MaxVersion = cache, version }
+		remember := remembering(version)
 		old, err := shake(t, c, dir, "lamp", remember)
-		if err == nil {
-			_, err = ca.Revoke("lamp", time.Now())
-		}
-		if err == nil {
-			_, err = c.Reload(true)
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
+		revoke(t, ca, c)
 		issue(t, ca, pki.Request{Name: "lamp", Force: true})
 		for _, resumed := range []bool{false, true} {
 			state, err := shake(t, c, dir, "lamp", remember)
@@ -265,8 +270,7 @@ func TestSessionOfARemovedAuthority(t *testing.T) {
 		f := files(dir, want)
 		f.CRL = ""
 		c := load(t, f)
-		cache := tls.NewLRUClientSessionCache(1)
-		remember := func(conf *tls.Config) { conf.ClientSessionCache = cache }
+		remember := remembering(tls.VersionTLS13)
 		if _, err := shake(t, c, dir, "lamp", remember); err != nil {
 			t.Fatal(err)
 		}

@@ -76,7 +76,7 @@ func rss(t *testing.T, pid int) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
-		skip(t, "no /proc: %v", err)
+		umbradtest.Skip(t, "no /proc: %v", err)
 	}
 	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
 	if err != nil {
@@ -119,7 +119,7 @@ func TestConnectionsLeaveFilesToTheStore(t *testing.T) {
 	}
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", u.PID()))
 	if err != nil {
-		skip(t, "no /proc: %v", err)
+		umbradtest.Skip(t, "no /proc: %v", err)
 	}
 	if left := files - len(open); left < files/4 {
 		t.Errorf("of %d files %d are left to the store", files, left)

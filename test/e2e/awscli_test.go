@@ -25,7 +25,7 @@ type awsCLI struct {
 
 func newAWSCLI(t *testing.T, endpoint string) *awsCLI {
 	t.Helper()
-	return &awsCLI{t: t, path: tool(t, "aws"), dir: t.TempDir(), endpoint: endpoint, id: "test", secret: "test"}
+	return &awsCLI{t: t, path: umbradtest.Tool(t, "aws"), dir: t.TempDir(), endpoint: endpoint, id: "test", secret: "test"}
 }
 
 // try runs a command and returns what it printed.

@@ -16,7 +16,7 @@ const chromium = "chromium-headless-shell"
 // TestDashboard uses the dashboard in a browser: as an administrator, and as a device that may see nothing but its own.
 func TestDashboard(t *testing.T) {
 	t.Parallel()
-	n, browser := newNode(t, "npm"), tool(t, chromium)
+	n, browser := newNode(t, "npm"), umbradtest.Tool(t, chromium)
 	l := startLogin(t, "--store=memory:")
 	n.run(t, "dashboard.js", browser, l.URL(), l.adminPassword, l.token)
 }
@@ -24,7 +24,7 @@ func TestDashboard(t *testing.T) {
 // TestDashboardWarns has the dashboard say loudly that everybody is let in, and that the server is gone.
 func TestDashboardWarns(t *testing.T) {
 	t.Parallel()
-	n, browser := newNode(t, "npm"), tool(t, chromium)
+	n, browser := newNode(t, "npm"), umbradtest.Tool(t, chromium)
 	u := umbradtest.Start(t, "--store=memory:", "--allow-anonymous", "--listeners=http://0.0.0.0:0")
 	n.run(t, "warnings.js", browser, u.URL(), strconv.Itoa(u.PID()), "anybody who reaches this address may read and change everything (allow-anonymous)")
 }

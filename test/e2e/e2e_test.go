@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -19,25 +17,6 @@ import (
 
 // patience bounds every single wait of these tests.
 const patience = 60 * time.Second
-
-// skip skips a test for want of something that CI has to have.
-func skip(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-// tool returns the path of a program, or skips the test.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		skip(t, "%s is not installed", name)
-	}
-	return path
-}
 
 // wait returns a context that ends with the test or with the patience of it.
 func wait(t *testing.T) context.Context {

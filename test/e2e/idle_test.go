@@ -45,7 +45,7 @@ func cpuTime(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		skip(t, "no /proc: %v", err)
+		umbradtest.Skip(t, "no /proc: %v", err)
 	}
 	_, rest, _ := strings.Cut(string(text), ") ") // after the name
 	fields := strings.Fields(rest)

@@ -153,11 +153,11 @@ func TestMosquittoLogsIn(t *testing.T) {
 	l := startLogin(t, "--store=memory:")
 	host, port, _ := strings.Cut(l.MQTT(), ":")
 	args := []string{"-h", host, "-p", port, "-u", "alice", "-P", l.userPassword, "-q", "1", "-t", "a", "-m", "x"}
-	if out, err := exec.CommandContext(wait(t), tool(t, "mosquitto_pub"), args...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(wait(t), umbradtest.Tool(t, "mosquitto_pub"), args...).CombinedOutput(); err != nil {
 		t.Errorf("mosquitto_pub: %v\n%s", err, out)
 	}
 	args[7] = "wrong"
-	if out, err := exec.CommandContext(wait(t), tool(t, "mosquitto_pub"), args...).CombinedOutput(); err == nil {
+	if out, err := exec.CommandContext(wait(t), umbradtest.Tool(t, "mosquitto_pub"), args...).CombinedOutput(); err == nil {
 		t.Errorf("mosquitto_pub gets in with a wrong password: %s", out)
 	}
 }

@@ -28,7 +28,7 @@ func newMosquitto(t *testing.T, u *umbradtest.Umbrad) *mosquitto {
 
 func (m *mosquitto) command(name string, args ...string) *exec.Cmd {
 	m.t.Helper()
-	return exec.CommandContext(wait(m.t), tool(m.t, name), append([]string{"-h", m.host, "-p", m.port}, args...)...)
+	return exec.CommandContext(wait(m.t), umbradtest.Tool(m.t, name), append([]string{"-h", m.host, "-p", m.port}, args...)...)
 }
 
 // run runs a program to its end and returns what it printed.

@@ -44,21 +44,21 @@ type node struct {
 // newNode installs the packages of a folder, once on a machine: they stay in the user's cache directory.
 func newNode(t *testing.T, folder string) node {
 	t.Helper()
-	path := tool(t, "node")
-	npm := tool(t, "npm")
+	path := umbradtest.Tool(t, "node")
+	npm := umbradtest.Tool(t, "npm")
 	version, err := exec.Command(path, "--version").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	major, _, _ := strings.Cut(strings.TrimPrefix(string(version), "v"), ".")
 	if n, err := strconv.Atoi(major); err != nil || n < minNode {
-		skip(t, "Node.js %s is older than %d", strings.TrimSpace(string(version)), minNode)
+		umbradtest.Skip(t, "Node.js %s is older than %d", strings.TrimSpace(string(version)), minNode)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), installTime)
 	defer cancel()
 	dir, err := installOnce(ctx, npm, folder)
 	if err != nil {
-		skip(t, "npm install: %v", err)
+		umbradtest.Skip(t, "npm install: %v", err)
 	}
 	return node{path: path, dir: dir}
 }

@@ -126,7 +126,7 @@ func TestMosquittoOverTLS(t *testing.T) {
 		if alpn != "" {
 			args = append(args, "--tls-alpn", alpn)
 		}
-		if out, err := exec.CommandContext(wait(t), tool(t, "mosquitto_pub"), args...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(wait(t), umbradtest.Tool(t, "mosquitto_pub"), args...).CombinedOutput(); err != nil {
 			t.Fatalf("mosquitto_pub with ALPN %q: %v\n%s", alpn, err, out)
 		}
 		if status, body := s.get(t, s.config(t, "lamp"), "/things/lamp/shadow"); status != http.StatusOK || !strings.Contains(body, `"alpn":"`+alpn+`"`) {

@@ -20,7 +20,7 @@ import (
 // stays in the memory of the operating system. The load is one message at a time, so that no sync is another one's.
 func TestSyncBeforeAcknowledgement(t *testing.T) {
 	t.Parallel()
-	strace := tool(t, "strace")
+	strace := umbradtest.Tool(t, "strace")
 	u := umbradtest.Start(t, "--store=pebble:"+filepath.Join(t.TempDir(), "db"))
 	keeper := dial(t, u.MQTT(), mqtttest.Options{ClientID: "keeper", Keep: true})
 	subscribe(t, keeper, "trace/#")
@@ -79,7 +79,7 @@ func traced(t *testing.T, strace string, pid int, do func()) []string {
 		t.Fatal(err)
 	}
 	if len(text) == 0 {
-		skip(t, "strace cannot attach: %s", said.String())
+		umbradtest.Skip(t, "strace cannot attach: %s", said.String())
 	}
 	return strings.Split(string(text), "\n")
 }
